@@ -1,0 +1,64 @@
+"""Sartor cuts neural networks to fit: bring images and a budget, get a measured front of exported networks.
+
+    import sartor
+
+    run = sartor.fit("photos/", max_latency_ms=2, time_s=1800, out="run")
+    member = run.pick(max_latency_ms=1)
+    member.predict(["cat.jpg"])
+
+The names are loaded on first use (PEP 562), so ``import sartor`` does not import torch. The function behind ``sartor
+measure`` is ``measure_model``: ``sartor.measure`` is the package it lives in.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sartor.data import open_data
+    from sartor.errors import BudgetError, InputError, SartorError, Stopped
+    from sartor.measure.model import measure_model
+    from sartor.recipes.fit import fit
+    from sartor.recipes.run import Member, Run, open_run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BudgetError",
+    "InputError",
+    "Member",
+    "Run",
+    "SartorError",
+    "Stopped",
+    "__version__",
+    "fit",
+    "measure_model",
+    "open_data",
+    "open_run",
+]
+
+_HOME = {
+    "BudgetError": "sartor.errors",
+    "InputError": "sartor.errors",
+    "Member": "sartor.recipes.run",
+    "Run": "sartor.recipes.run",
+    "SartorError": "sartor.errors",
+    "Stopped": "sartor.errors",
+    "fit": "sartor.recipes.fit",
+    "measure_model": "sartor.measure.model",
+    "open_data": "sartor.data",
+    "open_run": "sartor.recipes.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sartor' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

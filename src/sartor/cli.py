@@ -1,0 +1,382 @@
+"""The command line: every verb is a Python function of the same arguments, imported when the verb runs.
+
+Nothing here imports torch or Rich before a verb asks for it: ``sartor --help`` stays under 0.3 s. Errors are one line
+on stderr and an exit code (see ``errors.py``); ``--debug`` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sartor import __version__, terminal
+from sartor.errors import InputError, SartorError
+from sartor.records import parse_quantity
+
+app = typer.Typer(
+    name="sartor",
+    rich_markup_mode=None,  # plain help: twice as fast as Rich's, and it can be copied
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_debug = False
+
+
+# --- options that several verbs share ---------------------------------------------------------------------------------
+
+
+def _quantity(kind: str) -> Callable[[str], float]:
+    """A parser for an option with a unit, whose errors name the option. What is counted (bytes, MACs) is whole."""
+
+    def parse(text: str) -> float:
+        try:
+            value = parse_quantity(text, kind)
+        except InputError as error:
+            raise typer.BadParameter(str(error)) from error
+        return round(value) if kind in ("size", "count") else value
+
+    return parse
+
+
+def _fraction(text: str) -> float:
+    """``90%`` or ``0.9`` → 0.9."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"{text!r} is not an accuracy: write a share such as 90% or 0.9")
+    return value
+
+
+def _set_debug(value: bool) -> bool:
+    global _debug
+    _debug = _debug or value
+    return value
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"sartor {__version__}")
+        raise typer.Exit
+
+
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="The folder a fit wrote.")]
+MaxLatency = Annotated[
+    float | None,
+    typer.Option("--max-latency", metavar="2ms", parser=_quantity("latency"), help="Median time of one image."),
+]
+MaxSize = Annotated[
+    int | None, typer.Option("--max-size", metavar="1MB", parser=_quantity("size"), help="Size of the exported file.")
+]
+MaxMacs = Annotated[
+    int | None, typer.Option("--max-macs", metavar="20M", parser=_quantity("count"), help="Multiply-accumulates.")
+]
+MaxMemory = Annotated[
+    int | None,
+    typer.Option("--max-memory", metavar="512KB", parser=_quantity("size"), help="Peak memory of activations."),
+]
+Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads the runtime may use while it is timed.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_set_debug, is_eager=True, help="Show the traceback of an error.")
+]
+
+
+# --- the verbs --------------------------------------------------------------------------------------------------------
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Cut neural networks to fit: from your images and a budget to a measured front of exported networks.
+
+    \b
+    Start here:
+      sartor fit photos/ --max-latency 2ms --time 30m --out run
+      sartor pick run --max-latency 1ms -o model
+      sartor predict model new-photos/
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def fit(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of class folders (with or without train/val/test above), an .npz with x and y, a parquet "
+            "file or folder in the Hugging Face image layout, or the built-in digits.",
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Cut this network instead of searching a space (not yet).")
+    ] = None,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    max_macs: MaxMacs = None,
+    max_memory: MaxMemory = None,
+    time: Annotated[
+        float, typer.Option("--time", metavar="30m", parser=_quantity("time"), help="Wall time for everything.")
+    ] = "30m",  # type: ignore[assignment]  # Typer parses the default as it parses what is typed
+    target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the files.")] = "onnxruntime",
+    threads: Threads = 1,
+    precision: Annotated[
+        str, typer.Option(metavar="fp32,int8", help="Precisions that compete on the front.")
+    ] = "fp32,int8",
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The seed of everything random.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="RUN", help="The folder of the run. Default: a new one here.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how the time would be spent, and stop.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the folder of the run.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on the way.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Search, train, cut, quantise, export and measure: the main job.
+
+    Ends within --time with a folder that holds the front, a report and one exported network for each member. Ctrl-C
+    stops cleanly; the same command with --resume goes on.
+
+    \b
+    Examples:
+      sartor fit digits --time 90s --out demo
+      sartor fit photos/ --max-latency 2ms --max-size 1MB --time 1h --out run
+      sartor fit train.parquet --precision fp32 --threads 4 --dry-run
+    """
+    if quiet and verbose:
+        raise InputError("--quiet and --verbose contradict each other: give one of them")
+    if as_json and dry_run:
+        raise InputError("--dry-run prints a plan for people: leave out --json")
+    if model is not None:
+        raise InputError(
+            f"--model {model}: cutting a given network is not yet available; leave it out to search a space"
+        )
+    from sartor.recipes.fit import fit
+
+    run = fit(
+        data,
+        max_latency_ms=max_latency,
+        max_size_bytes=max_size,
+        max_macs=max_macs,
+        max_memory_bytes=max_memory,
+        time_s=time,
+        target=target,
+        threads=threads,
+        precision=tuple(part.strip() for part in precision.split(",") if part.strip()),
+        seed=seed,
+        out=out,
+        resume=resume,
+        dry_run=dry_run,
+        verbosity=0 if quiet or as_json else 2 if verbose else 1,
+    )
+    if quiet and not dry_run:
+        print(run.path)
+    elif not dry_run:
+        terminal.print_front(run, as_json)
+
+
+@app.command()
+def show(run: RunDir, as_json: Json = False, debug: Debug = False) -> None:
+    """Print the front of a run.
+
+    \b
+    Examples:
+      sartor show run
+      sartor show run --json | jq '.front[].metrics.latency_ms'
+    """
+    from sartor.recipes.run import open_run
+
+    terminal.print_front(open_run(run), as_json)
+
+
+@app.command()
+def pick(
+    run: RunDir,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    max_macs: MaxMacs = None,
+    max_memory: MaxMemory = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option("--min-accuracy", metavar="90%", parser=_fraction, help="Accuracy on the validation images."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Copy the model's files to this folder.")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take the most accurate network within limits out of a run.
+
+    With --min-accuracy alone it is the fastest that reaches it. Exits with 3 and names the nearest miss when none is
+    within the limits.
+
+    \b
+    Examples:
+      sartor pick run --max-latency 1ms -o model
+      sartor pick run --min-accuracy 90% --max-size 500KB --json
+    """
+    from sartor.recipes.run import open_run
+
+    member = open_run(run).pick(
+        max_latency_ms=max_latency,
+        max_size_bytes=max_size,
+        max_macs=max_macs,
+        max_memory_bytes=max_memory,
+        min_accuracy=min_accuracy,
+        out=out,
+    )
+    terminal.print_member(member, as_json)
+
+
+@app.command()
+def report(run: RunDir, debug: Debug = False) -> None:
+    """Write the HTML report of a run again, and print where it is.
+
+    \b
+    Example:
+      sartor report run
+    """
+    from sartor.recipes.run import open_run
+    from sartor.report.html import write_report
+
+    print(write_report(open_run(run).path))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A picked folder, or an .onnx file made by sartor.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILES…", help="Images, or folders of images.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Name the class of images with an exported model.
+
+    A file that cannot be read is named and the others go on; the exit code is 2 then.
+
+    \b
+    Examples:
+      sartor predict model cat.jpg dog.png
+      sartor predict model photos/ --json
+    """
+    from sartor.report import units
+    from sartor.serve.predict import Classifier
+
+    failed = 0
+    answers = []
+    for answer in Classifier(model).predict_files(files):
+        failed += answer.error is not None
+        if as_json:
+            answers.append(answer.to_dict())
+        elif answer.error is not None:
+            terminal.fail(f"{answer.file}: {answer.error}")
+        else:
+            print(f"{answer.file}: {answer.class_name} {units.percent(answer.probability)}")
+    if as_json:
+        terminal.print_json(answers)
+    if failed:
+        raise InputError(f"{failed} of the files could not be read")
+
+
+@app.command()
+def measure(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="timm:NAME, an .onnx file, a model folder, or file.py:function."),
+    ],
+    threads: Threads = 1,
+    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs.")] = 200,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Count and time a network, layer by layer: parameters, MACs, memory, latency.
+
+    \b
+    Examples:
+      sartor measure timm:resnet18 --json
+      sartor measure model/ --threads 2
+      sartor measure nets.py:small --runs 1000
+    """
+    from sartor.measure.model import measure_model
+
+    terminal.print_measured(measure_model(model, threads=threads, runs=runs), as_json)
+
+
+@app.command()
+def systems(
+    missing: Annotated[bool, typer.Option("--missing", help="Only what is still open.")] = False,
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help="Only one kind, such as pruning.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the published systems covered here: where each lives, which test shows it.
+
+    \b
+    Examples:
+      sartor systems
+      sartor systems --missing --kind pruning
+    """
+    from sartor.systems import select
+
+    terminal.print_systems(select(missing=missing, kind=kind), as_json)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+# What a wrong option raises. Click's class, which newer Typers carry inside and older ones import: this names both.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def _run(arguments: list[str] | None) -> int:
+    """The exit code of one command line. Raises what went wrong when --debug was given."""
+    try:
+        # Not Typer's own error boxes: one line, the same for a wrong option, a broken file and a bug.
+        code = app(arguments, prog_name="sartor", standalone_mode=False)
+        sys.stdout.flush()
+    except _UsageError as usage:
+        error: Any = usage  # Click's attributes, which the base class above does not tell mypy
+        terminal.fail(f"{error.format_message()} (see: {error.ctx.command_path if error.ctx else 'sartor'} --help)")
+        return 2
+    except SartorError as wrong:
+        if _debug:
+            raise
+        terminal.fail(str(wrong))
+        return wrong.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as bug:
+        if _debug:
+            raise
+        terminal.fail(f"{type(bug).__name__}: {bug} (a bug: run again with --debug and report the traceback)")
+        return 1
+    if code == 130:
+        terminal.fail("stopped")
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """The ``sartor`` command."""
+    sys.exit(_run(None))
+
+
+if __name__ == "__main__":
+    main()

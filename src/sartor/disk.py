@@ -1,0 +1,119 @@
+"""Writing files so that nothing half-written is ever read back, and one process a run directory.
+
+Every file of a run goes through :func:`write_atomic`: written beside its place, flushed, fsynced, renamed. A kill at
+any moment leaves the old file or the new one. Rejected: SQLite for everything, because people open, diff and copy
+these files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sartor.errors import InputError
+
+
+def _explain(error: OSError, path: Path) -> InputError:
+    reasons = {
+        errno.ENOSPC: "the disk is full: free some space and run the same command again",
+        errno.EDQUOT: "your disk quota is used up: free some space and run the same command again",
+        errno.EACCES: "no write permission: choose another --out or fix the permissions",
+        errno.EPERM: "no write permission: choose another --out or fix the permissions",
+        errno.EROFS: "the file system is read-only: choose another --out",
+        errno.ENOTDIR: "a part of this path is a file: choose another --out",
+        errno.EEXIST: "a file stands where a folder is needed: choose another --out",
+    }
+    return InputError(f"cannot write {path}: {reasons.get(error.errno or 0, error.strerror or error)}")
+
+
+def make_dir(path: Path) -> Path:
+    """Create ``path`` with its parents. Raises InputError in one line where that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _explain(error, path) from error
+    return path
+
+
+def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
+    """Write ``content`` (bytes, text, or a function that writes to the path it is given) to ``path``, whole or not at all.
+
+    Raises InputError naming the fix when the disk is full or the place is not writable; ``path`` is untouched then.
+    """
+    make_dir(path.parent)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise _explain(error, path) from error
+    part = Path(name)
+    try:
+        if callable(content):
+            os.close(handle)
+            content(part)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        part.chmod(0o644)
+        os.replace(part, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _explain(error, path) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises InputError naming the file when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from error
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold ``folder/.lock`` while the body runs. Raises InputError when another process holds it.
+
+    An flock: the kernel frees it when the process dies, so a killed run never leaves a stale lock.
+    """
+    make_dir(folder)
+    try:
+        file = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise _explain(error, folder / ".lock") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "?"
+            raise InputError(
+                f"{folder} is in use by process {holder}: wait for it, stop it, or choose another --out"
+            ) from error
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

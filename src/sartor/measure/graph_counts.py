@@ -1,0 +1,140 @@
+"""Multiply-accumulates and parameters of an ONNX file, node by node, for files whose module is not at hand.
+
+Shapes come from running the file once at batch 1, so operators of any domain are right. A quantised file counts like
+the one it came from: a weight behind DequantizeLinear is a weight, scales and zero points are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from sartor.errors import InputError
+from sartor.measure.counts import Counts, Layer
+from sartor.measure.memory import tensors
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_WEIGHT = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
+_PRODUCTS = frozenset({"MatMul", "Gemm", "FusedGemm", "FusedMatMul", "QLinearMatMul", "QGemm", "MatMulInteger"})
+_STORED = {
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.INT8,
+    onnx.TensorProto.UINT8,
+}
+_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+# Where the scales and zero points of fused operators stand; everything else they read is data or weight.
+_QUANTISATION_INPUTS = {
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "QGemm": (1, 2, 4, 5, 7, 8),
+}
+
+
+def graph_counts(file: Path) -> Counts:
+    """Count ``file`` at batch 1. Raises InputError when it is missing, no ONNX file, or does not run."""
+    proto = load(file)
+    try:
+        values = tensors(proto, file)
+    except InputError:
+        raise
+    except Exception as error:  # ORT raises its own untyped exceptions
+        raise InputError(f"{file} does not run: {(str(error).strip() or repr(error)).splitlines()[0][:200]}") from error
+    known = shapes(proto, values)
+    layers = tuple(_layers(proto, known, values))
+    return Counts(sum(layer.params for layer in layers), sum(layer.macs for layer in layers), layers)
+
+
+def load(file: Path) -> onnx.ModelProto:
+    """Read an ONNX file. Raises InputError when it is missing or damaged."""
+    if not file.is_file():
+        raise InputError(f"{file} is missing")
+    try:
+        proto = onnx.load(str(file))
+        if not proto.graph.node:
+            raise ValueError("it holds no nodes")
+        return proto
+    except Exception as error:  # protobuf's own exceptions, or a missing external data file
+        raise InputError(f"{file} is no ONNX file ({(str(error) or repr(error)).splitlines()[0][:200]})") from error
+
+
+def shapes(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor, weights included."""
+    weights = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    return {**weights, **{name: tuple(np.shape(value)) for name, value in values.items()}}
+
+
+def node_macs(node: onnx.NodeProto, known: Shapes) -> int:
+    """Multiply-accumulates of one node; 0 for operators that only add, compare, move or normalise."""
+    out = math.prod(known[node.output[0]]) if node.output and node.output[0] in known else 0
+    if node.op_type in _WEIGHT:
+        spread = known[node.input[0]] if node.op_type == "ConvTranspose" else None
+        kernel = math.prod(known[node.input[_WEIGHT[node.op_type]]][1:])
+        return (math.prod(spread) if spread is not None else out) * kernel
+    if node.op_type in _PRODUCTS:
+        left = known[node.input[0]]
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return out * left[-2 if transposed else -1]
+    if node.op_type == "Einsum":
+        return _einsum(node, known)
+    if node.op_type in ("LSTM", "GRU", "RNN"):
+        steps, batch = known[node.input[0]][:2]
+        return steps * batch * sum(math.prod(known[name]) for name in node.input[1:3])
+    return 0
+
+
+def _einsum(node: onnx.NodeProto, known: Shapes) -> int:
+    equation = next(a.s.decode() for a in node.attribute if a.name == "equation").replace(" ", "")
+    terms = equation.split("->")[0].split(",")
+    if len(terms) != 2 or "." in equation:
+        raise InputError(f"einsum {equation!r} cannot be counted: two operands with named dimensions are needed")
+    sizes: dict[str, int] = {}
+    for term, name in zip(terms, node.input, strict=True):
+        sizes.update(zip(term, known[name], strict=True))
+    return math.prod(sizes.values())
+
+
+def _layers(proto: onnx.ModelProto, known: Shapes, values: Mapping[str, np.ndarray]) -> Iterator[Layer]:
+    owned = _parameters(proto)
+    through: dict[str, list[str]] = {}  # a dequantised or reshaped weight -> the stored tensor behind it
+    # Quantisers first: files exist whose nodes are not in order, and these nodes read stored tensors directly.
+    for node in sorted(proto.graph.node, key=lambda n: n.op_type not in _QUANTISERS):
+        read = [stored for name in node.input for stored in through.get(name, [name]) if stored in owned]
+        if node.op_type in (*_QUANTISERS, "Identity", "Transpose", "Reshape") and read and len(node.output) == 1:
+            through[node.output[0]] = read  # counted where it is used
+            continue
+        params = sum(owned.pop(name) for name in dict.fromkeys(read))
+        macs = node_macs(node, known)
+        if macs or params:
+            value = values[node.output[0]]
+            yield Layer(node.name or node.output[0], node.op_type, macs, params, value.shape, int(value.nbytes))
+
+
+def _parameters(proto: onnx.ModelProto) -> dict[str, int]:
+    """Sizes of the stored tensors that were learned: weights and biases, no scales, zero points or shapes."""
+    aside: set[str] = set()
+    biases: set[str] = set()
+    for node in proto.graph.node:
+        if node.op_type in _QUANTISERS:
+            aside.update(node.input[1:])
+            biases.add(node.input[0])
+        elif node.op_type in _QUANTISATION_INPUTS:
+            aside.update(name for i, name in enumerate(node.input) if i in _QUANTISATION_INPUTS[node.op_type])
+            biases.update(node.input[8:9] if node.op_type == "QLinearConv" else node.input[6:7])
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    constants = [node for node in proto.graph.node if node.op_type == "Constant"]
+    stored |= {node.output[0]: a.t for node in constants for a in node.attribute if a.name == "value"}
+    return {
+        name: math.prod(tensor.dims)
+        for name, tensor in stored.items()
+        if name not in aside
+        and tensor.dims
+        and (tensor.data_type in _STORED or (tensor.data_type == onnx.TensorProto.INT32 and name in biases))
+    }

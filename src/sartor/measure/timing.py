@@ -1,0 +1,212 @@
+"""Timing short calls on a shared machine so that the number means something tomorrow.
+
+Calls are timed in interleaved rounds (A B C A B C …), so that a slow minute hits all of them alike and ratios stay
+fair. Beside them runs a small reference call of fixed cost: a round in which the reference was slow, or in which the
+thread did not have its core to itself, is disturbed and is measured again, a bounded number of times. What is
+reported is the plain median and 95th percentile of the undisturbed samples. Rejected: the minimum, or the median of
+the fastest rounds, which flatter the network and cannot be reproduced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sartor.measure.device import cpu_mhz, cpu_model
+
+Call = Callable[[], object]
+
+_CHUNK_S = 0.005  # about a scheduler slice: longer rounds are seldom undisturbed on a shared machine
+_ROUNDS = 40
+_TRIES = 3
+_SLOW = 1.08
+_CPU_SHARE = 0.97
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The latency of one batch-1 call, in milliseconds.
+
+    median_ms, p95_ms, mad_ms (median absolute deviation): over ``n`` samples after ``warmup`` calls. ``reference_ms``:
+    the reference call's median at the time, which tells a slower machine from a slower network. ``disturbed``: the
+    machine never came to rest, so the samples are all there were. ``load`` is the one-minute load average, ``cpu_mhz``
+    the core's clock where the kernel says it.
+    """
+
+    median_ms: float
+    p95_ms: float
+    mad_ms: float
+    n: int
+    warmup: int
+    threads: int
+    device: str
+    reference_ms: float
+    disturbed: bool
+    load: float
+    cpu_mhz: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class _Samples:
+    per_round: int
+    planned: int
+    warmup: int
+    rounds: list[tuple[np.ndarray, float, float]] = field(default_factory=list)  # samples, CPU share, reference
+    """Each round's samples in seconds, the share of wall time the thread had the CPU, the reference's time."""
+
+    def quiet(self, rest: float) -> list[np.ndarray]:
+        return [s for s, share, reference in self.rounds if share >= _CPU_SHARE and reference <= _SLOW * rest]
+
+
+@contextlib.contextmanager
+def pinned(threads: int) -> Iterator[int]:
+    """Keep the calling thread, and threads it starts, on the ``threads`` least busy cores; yields one of them.
+
+    The affinity is restored afterwards. Where the system has no affinities the body runs unpinned.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        yield 0
+        return
+    before = os.sched_getaffinity(0)
+    chosen = _idlest(sorted(before))[:threads]
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield chosen[0]
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _idlest(cpus: list[int]) -> list[int]:
+    """``cpus`` by the busy time they collect in 30 ms, least first."""
+    if len(cpus) == 1:
+        return cpus
+    first = _busy()
+    time.sleep(0.03)
+    second = _busy()
+    return sorted(cpus, key=lambda cpu: (second.get(cpu, 0) - first.get(cpu, 0), cpu))
+
+
+def _busy() -> dict[int, int]:
+    busy = {}
+    with contextlib.suppress(OSError), open("/proc/stat") as file:
+        for line in file:
+            if line.startswith("cpu") and line[3].isdigit():
+                name, *ticks = line.split()
+                busy[int(name[3:])] = sum(map(int, ticks)) - int(ticks[3]) - int(ticks[4])  # without idle, iowait
+    return busy
+
+
+def _timed(call: Call, n: int) -> np.ndarray:
+    clock = time.perf_counter_ns
+    stamps = [clock()]
+    for _ in range(n):
+        call()
+        stamps.append(clock())
+    return np.diff(stamps) / 1e9
+
+
+def _warmed(call: Call, limit_s: float) -> tuple[int, float]:
+    """Call until two chunks in a row agree within 2%, or ``limit_s`` is used up: (calls made, seconds a call)."""
+    start = time.perf_counter()
+    _timed(call, 2)
+    made, last, size = 2, np.inf, 3
+    while True:
+        now = float(np.median(_timed(call, size)))
+        made += size
+        if abs(now - last) <= 0.02 * now or time.perf_counter() - start > limit_s:
+            return made, max(now, 1e-7)
+        last, size = now, max(3, min(50, int(0.005 / max(now, 1e-7))))
+
+
+def interleaved(
+    calls: Sequence[Call],
+    reference: Call,
+    *,
+    threads: int,
+    cpu: int,
+    runs: int,
+    min_time_s: float,
+    budget_s: float | None,
+) -> list[Latency]:
+    """Time ``calls`` in interleaved rounds: each at least ``runs`` times and for ``min_time_s`` in total.
+
+    ``budget_s`` bounds the seconds spent on each call, warm-up and repeats included; at least 5 samples are taken
+    whatever it says. ``cpu`` is the core the caller pinned the thread to.
+    """
+    begin = time.perf_counter()
+    end = np.inf if budget_s is None else begin + budget_s * len(calls)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        _warmed(reference, 0.1)
+        table = [_plan(call, runs, min_time_s, budget_s) for call in calls]
+        for number in range(_ROUNDS * _TRIES):
+            rest = _rest(table)
+            pending = [i for i, row in enumerate(table) if sum(map(len, row.quiet(rest))) < row.planned]
+            if not pending or (number >= 1 and time.perf_counter() > end):
+                break
+            for i in pending:
+                table[i].rounds.append(_round(calls[i], reference, table[i].per_round, threads))
+    finally:
+        if collecting:
+            gc.enable()
+    rest = _rest(table)
+    return [_latency(row, rest, threads, cpu) for row in table]
+
+
+def _rest(table: Sequence[_Samples]) -> float:
+    """The reference's time when nothing disturbs: its lower quintile, because the minimum is one lucky round."""
+    references = [reference for row in table for _, _, reference in row.rounds]
+    return float(np.percentile(references, 20)) if references else np.inf
+
+
+def _plan(call: Call, runs: int, min_time_s: float, budget_s: float | None) -> _Samples:
+    warmup, seconds = _warmed(call, 1.0 if budget_s is None else min(1.0, budget_s / 4))
+    wanted = max(runs, int(np.ceil(min_time_s / seconds)))
+    if budget_s is not None:
+        wanted = min(wanted, int(budget_s / 2 / seconds))
+    wanted = max(wanted, 5)
+    per_round = max(-(-wanted // _ROUNDS), min(wanted, int(_CHUNK_S / seconds)), 1)
+    return _Samples(per_round, wanted, warmup)
+
+
+def _round(call: Call, reference: Call, n: int, threads: int) -> tuple[np.ndarray, float, float]:
+    before = _timed(reference, 12)[2:]
+    _timed(call, 1)  # the caches still hold the previous network: not a sample
+    wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
+    samples = _timed(call, n)
+    wall, cpu = time.perf_counter_ns() - wall, time.thread_time_ns() - cpu
+    after = _timed(reference, 12)[2:]
+    # With several threads the caller waits for the others, so its own CPU share says nothing.
+    share = cpu / wall if threads == 1 else 1.0
+    return samples, share, float(np.median(np.concatenate([before, after])))
+
+
+def _latency(row: _Samples, rest: float, threads: int, cpu: int) -> Latency:
+    quiet = row.quiet(rest)
+    disturbed = sum(map(len, quiet)) < row.planned / 2
+    samples = np.concatenate([s for s, _, _ in row.rounds] if disturbed else quiet) * 1e3
+    median = float(np.median(samples))
+    return Latency(
+        median_ms=median,
+        p95_ms=float(np.percentile(samples, 95)),
+        mad_ms=float(np.median(np.abs(samples - median))),
+        n=len(samples),
+        warmup=row.warmup,
+        threads=threads,
+        device=f"{cpu_model()}, {os.cpu_count()} cores",
+        reference_ms=float(np.median([r for _, _, r in row.rounds])) * 1e3,
+        disturbed=disturbed,
+        load=os.getloadavg()[0],
+        cpu_mhz=cpu_mhz(cpu),
+    )

@@ -1,0 +1,138 @@
+"""Search a trained supernet: measured latency, validated accuracy, thousands ranked and tens measured; with its audit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from sartor.measure.counts import counts
+from sartor.models import Supernet
+from sartor.records import Arch, Budget, Record
+from sartor.recipes.probe import random_archs
+from sartor.recipes.voice import Tick
+from sartor.recipes.workshop import Workshop
+from sartor.search import pareto
+from sartor.search.linas import linas
+from sartor.search.loop import search
+from sartor.search.objective import costs
+from sartor.search.random import random_search
+from sartor.search.store import Store
+from sartor.train.loop import train
+from sartor.train.steps import plain_step
+
+INT8_GAIN = 2.0
+"""How far over the latency budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit."""
+
+TAU_ARCHS = 6
+"""Archs trained alone for Kendall's tau: few, so its interval is wide, and said."""
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What the search saw: its own records, the random sample's, how many archs were ranked, and tau's sample."""
+
+    found: list[Record]
+    sampled: list[Record]
+    ranked: int
+    alone: list[dict[str, Any]]
+
+
+def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick: Tick) -> Explored:
+    """Search ``supernet`` within ``seconds``: 55 % for the search, a quarter for the random sample, the rest for tau."""
+    budget = search_budget(shop)
+    ranked = 0
+
+    def count_ranked(n: int) -> None:
+        nonlocal ranked
+        ranked += n
+
+    first = [supernet.space.largest(), supernet.space.smallest()]
+    cost = shop.journal.once("search.cost", lambda: _seconds_an_evaluation(shop, supernet, first))
+    evaluations = max(12, min(200, int(0.45 * seconds / cost), supernet.space.count()))
+    strategy = partial(linas, budget=budget, first=min(16, max(8, evaluations // 3)), on_ranked=count_ranked)
+    identity = {"data": shop.dataset.fingerprint, "seed": shop.job.seed}
+    evaluate = partial(_evaluate, shop, supernet)
+    records: dict[str, list[Record]] = {}
+    for name, chosen in (("search", strategy), ("random", random_search)):
+        base = 0.0 if name == "search" else 0.5
+        with Store(shop.path / "study.db", name=name, choices=supernet.space.choices, identity=identity) as store:
+            records[name] = search(
+                supernet.space,
+                evaluate,
+                chosen,
+                evaluations=evaluations,
+                seed=shop.job.seed + (name == "random"),
+                store=store,
+                initial=first if name == "search" else (),
+                on_record=lambda r, b=base, n=name: tick(  # type: ignore[misc]
+                    b + 0.5 * (int(r.name[1:]) + 1) / evaluations * 0.8, f"{n} {r.name}"
+                ),
+            )
+    tick(0.8, "training a few alone, for the rank correlation")
+    alone = _train_alone(shop, supernet, 0.15 * seconds, flip)
+    return Explored(records["search"], records["random"], ranked, alone)
+
+
+def search_budget(shop: Workshop) -> Budget:
+    """The budget the search keeps to: the job's, with room in latency for what 8 bits give."""
+    budget = shop.job.budget
+    if budget.max_latency_ms is None or "int8" not in shop.job.precision:
+        return budget
+    return Budget(budget.max_latency_ms * INT8_GAIN, budget.max_size_bytes, budget.max_macs, budget.max_memory_bytes)
+
+
+def choose(found: Sequence[Record], budget: Budget, n: int) -> list[Record]:
+    """Up to ``n`` evaluated archs that together cover most of the front's hypervolume, fastest first; the smallest
+    excess over the budget where nothing is within it."""
+    within = [r for r in found if budget.excess(r.metrics) == 0]
+    if not within:
+        return sorted(found, key=lambda r: budget.excess(r.metrics))[:1]
+    points = costs(within)
+    reference = points.max(axis=0) + 0.1 * np.ptp(points, axis=0) + 1e-6
+    rows = pareto.spread(points, reference, points[:0], n)
+    return sorted((within[i] for i in rows), key=lambda r: r.metrics["latency_ms"])
+
+
+def _evaluate(shop: Workshop, supernet: Supernet, arch: Arch) -> dict[str, float]:
+    network = supernet.extract(arch)
+    right = shop.validate(network, int(arch["resolution"]))
+    counted = counts(network.cpu().float(), shop.shape(arch))
+    return {
+        "accuracy_val": right,
+        "latency_ms": shop.draft_latency_ms(arch),
+        "macs": counted.macs,
+        "params": counted.params,
+        "size_bytes": 4 * counted.params,
+    }
+
+
+def _seconds_an_evaluation(shop: Workshop, supernet: Supernet, archs: Sequence[Arch]) -> float:
+    """Mean seconds of evaluating the largest and the smallest arch."""
+    begin = time.monotonic()
+    for arch in archs:
+        _evaluate(shop, supernet, arch)
+    return (time.monotonic() - begin) / len(archs)
+
+
+def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool) -> list[dict[str, Any]]:
+    """A few random archs, each trained from scratch for an equal share of ``seconds``, beside their supernet accuracy."""
+    archs = random_archs(supernet.space, TAU_ARCHS, shop.job.seed + 17)
+    share = seconds / len(archs)
+
+    def one(arch: Arch) -> dict[str, Any]:
+        torch.manual_seed(shop.job.seed)
+        side = int(arch["resolution"])
+        network = shop.build(arch).to(shop.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        step = plain_step(network, shop.inputs(f"alone {arch.key}", flip=flip), shop.recipe, side=side)
+        name = f"alone.{arch.key}"
+        train(network, step, shop.batches, shop.recipe, seconds=share, name=name, decide=shop.journal.once)
+        shared = shop.validate(supernet.extract(arch), side)
+        return {"arch": arch.key, "alone": shop.validate(network, side), "supernet": shared, "seconds": share}
+
+    return [shop.journal.once(f"tau.{arch.key}", lambda a=arch: one(a)) for arch in archs]

@@ -1,0 +1,195 @@
+"""Before training: race the operators at equal latency, see whether images may be mirrored, size the space.
+
+The space of a fit is not fixed: what a device runs fast and what this machine can train in the time given are measured
+first. Operators race by successive halving's first rung (arXiv:1502.07943): one network of each, at the same measured
+latency, trained alone for the same few seconds. Depthwise networks have the better accuracy per MAC and lose here when
+their milliseconds or their training time say so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sartor.models import Supernet
+from sartor.records import Arch
+from sartor.recipes.voice import Tick
+from sartor.recipes.workshop import Workshop
+from sartor.space import OPERATORS, Space, conv_space
+from sartor.train.augment import mirror
+from sartor.train.loop import train
+from sartor.train.recalibrate import accuracy
+from sartor.train.schedule import SCHEDULES
+from sartor.train.steps import plain_step, supernet_step
+
+MARGIN = 0.03
+"""Operators within this accuracy of the race's winner stay, when there is time to train more than one."""
+
+TIME_FOR_TWO_S = 3600.0
+"""From an hour on, a second operator that is close to the winner stays in the space; in less it only dilutes."""
+
+MIRROR_RATIO = 0.9
+"""Mirroring is used when mirrored images, unseen in training, keep at least this share of the accuracy."""
+
+SIZES = ((16, 1), (16, 2), (32, 1), (32, 2), (48, 2), (64, 2), (96, 2), (96, 3), (128, 3), (192, 3))
+"""(width, depth) of the space's largest arch, smallest first."""
+
+STEPS_NEEDED = 1800
+"""Training steps under which a larger supernet is worse than a smaller one (docs/log.md)."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What the probe found: the space to train, and what it tried."""
+
+    space: Space
+    flip: bool
+    race: list[dict[str, Any]]
+    width: int
+    depth: int
+
+
+def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -> Probed:
+    """Race the operators for two thirds of ``seconds`` and size the space so that ``supernet_seconds`` can train it."""
+    race = _race(shop, 0.65 * seconds, tick)
+    winner = race[0]
+    kept = [r["operator"] for r in race if r["accuracy"] >= winner["accuracy"] - MARGIN]
+    operators = tuple(kept[:2] if shop.job.time_s >= TIME_FOR_TWO_S else kept[:1])
+    flip = winner["mirrored"] >= MIRROR_RATIO * winner["accuracy"]
+    width, depth = _size(shop, operators, flip, supernet_seconds)
+    tick(1.0, f"{'+'.join(operators)}, width {width}, depth {depth}")
+    return Probed(_space(shop, width, depth, operators), flip, race, width, depth)
+
+
+def _space(shop: Workshop, width: int, depth: int, operators: tuple[str, ...]) -> Space:
+    """The space to train. Short runs leave out what multiplies the archs most and showed least: see docs/log.md."""
+    space = conv_space(shop.dataset.resolution, width=width, depth=depth, operators=operators)
+    if shop.job.time_s >= TIME_FOR_TWO_S:
+        return space
+    cut: dict[str, tuple[Any, ...]] = {}
+    for choice in space.choices:
+        if choice.name.endswith(".se"):
+            cut[choice.name] = (False,)
+        elif choice.name.endswith(".kernel"):
+            cut[choice.name] = (3,)
+        elif choice.name.endswith(".expand"):
+            cut[choice.name] = (1, 2)
+    return space.restrict(cut)
+
+
+def _race(shop: Workshop, seconds: float, tick: Tick) -> list[dict[str, Any]]:
+    """One network an operator, trained alone for equal time; best first."""
+    limit = shop.job.budget.max_latency_ms
+    entrants = {}
+    for operator in OPERATORS:
+        entrants[operator] = _entrant(shop, operator, None if limit is None else 0.5 * limit)
+        tick(0.3 * len(entrants) / len(OPERATORS), f"measuring {operator}")
+    share = seconds / len(entrants)
+    results = []
+    for done, (operator, arch) in enumerate(entrants.items()):
+        tick(0.3 + 0.5 * done / len(entrants), f"racing {operator}")
+        results.append(shop.journal.once(f"race.{operator}", lambda o=operator, a=arch: _run_one(shop, o, a, share)))
+    return sorted(results, key=lambda r: -r["accuracy"])
+
+
+def _entrant(shop: Workshop, operator: str, target_ms: float | None) -> Arch:
+    """The arch of ``operator`` whose measured latency is nearest to ``target_ms``; by default to that of a plain
+    residual network of width 32."""
+    if target_ms is None:
+        target_ms = shop.draft_latency_ms(_uniform(shop, "residual", 32))
+    archs = [_uniform(shop, operator, width) for width in (16, 32, 48, 64, 96, 128)]
+    return min(archs, key=lambda a: abs(shop.draft_latency_ms(a) / target_ms - 1))
+
+
+def _uniform(shop: Workshop, operator: str, width: int) -> Arch:
+    """A hand-made network: one operator, one block a stage, kernel 3, expansion 2 or 4 as its paper has it."""
+    space = conv_space(shop.dataset.resolution, width=width, depth=1, operators=(operator,))
+    options: dict[str, Any] = dict(space.largest())
+    for name in list(options):
+        if name.endswith(".se"):
+            options[name] = False
+        elif name.endswith(".kernel"):
+            options[name] = 3
+        elif name.endswith(".expand"):
+            options[name] = 4 if operator == "mbconv" else 2
+    return space.canonical(options)
+
+
+def _run_one(shop: Workshop, operator: str, arch: Arch, seconds: float) -> dict[str, Any]:
+    torch.manual_seed(shop.job.seed)
+    side = int(arch["resolution"])
+    network = shop.build(arch).to(shop.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    step = plain_step(network, shop.inputs(f"race {operator}", flip=False), shop.recipe, side=side)
+    train(network, step, shop.batches, shop.recipe, seconds=seconds, name=f"race.{operator}", decide=shop.journal.once)
+    right = shop.validate(network, side)
+    mirrored = accuracy(network, ((mirror(x), y) for x, y in shop.labelled(shop.dataset.val, side)))
+    return {
+        "operator": operator,
+        "accuracy": right,
+        "mirrored": mirrored,
+        "latency_ms": shop.draft_latency_ms(arch),
+        "seconds": seconds,
+        "arch": dict(arch),
+    }
+
+
+def _size(shop: Workshop, operators: tuple[str, ...], flip: bool, supernet_seconds: float) -> tuple[int, int]:
+    """The largest (width, depth) whose supernet gets enough steps and whose largest arch is near the latency budget.
+
+    The largest arch is the teacher, so it may be up to twice over the budget; the search keeps to it.
+    """
+    limit = shop.job.budget.max_latency_ms
+
+    def fits(width: int, depth: int) -> bool:
+        space = _space(shop, width, depth, operators)
+        if limit is not None and shop.draft_latency_ms(space.largest()) > 2 * limit:
+            return False
+        rate = shop.journal.once(f"size.{width}.{depth}", lambda: _seconds_a_step(shop, space, flip))
+        return supernet_seconds / float(rate) >= STEPS_NEEDED
+
+    chosen = SIZES[0]
+    for size in SIZES[1:]:
+        if not fits(*size):
+            break
+        chosen = size
+    return chosen
+
+
+def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
+    """Seconds a step of the job's schedule, over the whole of its progress."""
+    import time
+
+    supernet = Supernet(space, shop.builder).to(shop.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    step = supernet_step(supernet, SCHEDULES[shop.job.schedule], shop.inputs("size", flip=flip), shop.recipe)
+    stream = shop.batches(0)
+    begin = 0.0
+    timed = 4
+    for index in range(1 + timed):
+        if index == 1:
+            begin = time.monotonic()
+        images, labels = next(stream)
+        step(images, labels, (index + 0.5) / (1 + timed), index)
+    return (time.monotonic() - begin) / timed
+
+
+def describe(race: list[Mapping[str, Any]]) -> str:
+    """The race in a line: ``residual 61.2%, fused 58.0%, mbconv 31.4% at 0.21 to 0.25 ms``."""
+    latencies = [r["latency_ms"] for r in race]
+    names = ", ".join(f"{r['operator']} {100 * r['accuracy']:.1f}%" for r in race)
+    return f"{names} at {min(latencies):.3f} to {max(latencies):.3f} ms after {race[0]['seconds']:.0f} s each"
+
+
+def random_archs(space: Space, n: int, seed: int) -> list[Arch]:
+    """Distinct archs drawn uniformly; fewer when the space is smaller."""
+    rng = random.Random(seed)
+    archs: dict[Arch, None] = {}
+    for _ in range(20 * n):
+        if len(archs) < n:
+            archs[space.sample(rng)] = None
+    return list(archs)
+
+

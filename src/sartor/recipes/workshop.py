@@ -1,0 +1,139 @@
+"""What all stages of one fit share: the job, the data, the run's folder and journal, the target, the voice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sartor.data import Dataset, Images, in_order, shuffled
+from sartor.disk import write_atomic
+from sartor.errors import InputError
+from sartor.export.onnx import export_onnx
+from sartor.measure.target import open_target
+from sartor.models import build, input_shape, resize
+from sartor.records import Arch
+from sartor.recipes.job import Job
+from sartor.recipes.journal import Journal
+from sartor.recipes.plan import Clock
+from sartor.recipes.voice import Voice
+from sartor.train.augment import Preprocess, pick_device
+from sartor.train.loop import Recipe
+from sartor.train.recalibrate import accuracy, recalibrate
+from sartor.train.steps import Inputs
+
+EVALUATION_BATCH = 250
+CALIBRATION_IMAGES = 2000
+"""Train images a batch-norm recalibration sees: SPOS and BigNAS found a few thousand enough."""
+
+
+@dataclass
+class Workshop:
+    """The bench everything is cut on. Stages take it and return what they made."""
+
+    job: Job
+    dataset: Dataset
+    path: Path
+    journal: Journal
+    clock: Clock
+    voice: Voice
+
+    @cached_property
+    def device(self) -> torch.device:
+        return pick_device()
+
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        return Preprocess(self.dataset.mean, self.dataset.std)
+
+    @cached_property
+    def target(self) -> Any:
+        return open_target(self.job.target, self.job.threads)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The short-time recipe, with a batch small enough for a small set to fill an epoch."""
+        n = len(self.dataset.train)
+        return Recipe(batch_size=max(1, min(256, 2 ** int(np.log2(max(2, n / 12))))))
+
+    def build(self, arch: Arch) -> nn.Module:
+        """The plain network of ``arch`` for this data, with fresh weights."""
+        return self.builder(arch)
+
+    @cached_property
+    def builder(self) -> Any:
+        data = self.dataset
+        return partial(build, channels=data.channels, classes=len(data.classes), full_resolution=data.resolution)
+
+    def shape(self, arch: Arch) -> tuple[int, int, int]:
+        return input_shape(arch, self.dataset.channels)
+
+    def inputs(self, name: str, *, flip: bool) -> Inputs:
+        """Augmentation for one training; each training has its own stream of randomness."""
+        seed = (self.job.seed * 7919 + sum(map(ord, name))) % 2**31
+        return Inputs(self.preprocess, self.device, seed=seed, shift=round(self.dataset.resolution / 8), flip=flip)
+
+    def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled train batches from step ``start`` on."""
+        return shuffled(self.dataset.train, self.recipe.batch_size, seed=self.job.seed, start=start)
+
+    @cached_property
+    def _calibration(self) -> Tensor:
+        """Fixed train images for recalibration and quantisation, uint8."""
+        train = self.dataset.train
+        rows = np.random.default_rng(self.job.seed).permutation(len(train))[:CALIBRATION_IMAGES]
+        return train.take(np.sort(rows))
+
+    def calibration(self, side: int, n: int = CALIBRATION_IMAGES) -> list[Tensor]:
+        """Normalised train images at ``side`` pixels, in batches, on the device."""
+        images = self._calibration[:n].split(EVALUATION_BATCH)
+        return [resize(self.preprocess(batch.to(self.device)), side) for batch in images if len(batch) > 1]
+
+    def labelled(self, images: Images, side: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image of a split once, normalised, at ``side`` pixels, on the device, with its label."""
+        for batch, labels in in_order(images, EVALUATION_BATCH):
+            yield resize(self.preprocess(batch.to(self.device)), side), labels
+
+    def validate(self, network: nn.Module, side: int) -> float:
+        """Recalibrate ``network`` in place and return its validation accuracy in training precision."""
+        recalibrate(network.to(memory_format=torch.channels_last), self.calibration(side))
+        return accuracy(network.eval(), self.labelled(self.dataset.val, side))
+
+    def draft_latency_ms(self, arch: Arch) -> float:
+        """Latency of ``arch`` on the target, from a file with the same graph and fresh weights. Measured once a run."""
+
+        def measure() -> float:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "draft.onnx"
+                export_onnx(self.build(arch), self.shape(arch), file, draft=True)
+                return float(self.target.latency_ms(file, runs=100, min_time_s=0.05, budget_s=0.5).median_ms)
+
+        return float(self.journal.once(f"latency.{arch.key}", measure))
+
+    def save(self, name: str, state: dict[str, Tensor]) -> None:
+        """Weights into ``checkpoints/NAME.safetensors``, whole or not at all."""
+        tensors = {n: t.detach().contiguous().cpu() for n, t in state.items()}
+        write_atomic(self.checkpoints / f"{name}.safetensors", lambda part: save_file(tensors, part))
+
+    def load(self, name: str) -> dict[str, Tensor]:
+        """The inverse of :meth:`save`. Raises InputError when the file is missing or damaged."""
+        file = self.checkpoints / f"{name}.safetensors"
+        try:
+            with safe_open(file, framework="pt") as held:
+                return {key: held.get_tensor(key) for key in held.keys()}  # noqa: SIM118
+        except Exception as error:  # the parser raises its own types
+            raise InputError(f"{file} is missing or damaged ({error}): choose another --out to start anew") from error
+

@@ -1,0 +1,14 @@
+"""Random search: the baseline that every search is reported beside. Bergstra & Bengio 2012; Li & Talwalkar, arXiv:1902.07638."""
+
+from __future__ import annotations
+
+import random
+
+from sartor.records import Arch
+from sartor.search.strategy import History, fresh
+from sartor.space.space import Space
+
+
+def random_search(space: Space, history: History, rng: random.Random, n: int) -> list[Arch]:
+    """n archs drawn as ``space.sample`` draws them, without replacement. See ``strategy.Strategy``."""
+    return fresh(space, lambda: space.sample(rng), rng, n, {record.arch for record in history})

@@ -1,0 +1,7 @@
+"""What may vary: choices, the spaces made of them, and ready presets. No torch."""
+
+from sartor.space.choice import Choice
+from sartor.space.presets import OPERATORS, conv_space
+from sartor.space.space import Space
+
+__all__ = ["OPERATORS", "Choice", "Space", "conv_space"]

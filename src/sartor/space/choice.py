@@ -1,0 +1,27 @@
+"""One named decision with a finite, ordered set of options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sartor.errors import InputError
+from sartor.records import Option
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A decision: ``Choice("s0.width", (16, 32, 64))``. Options are ordered small to large where they have a size.
+
+    ``when=("s0.op", ("fused", "mbconv"))`` makes it conditional: the choice is active, and present in an arch, only
+    where that other choice is active and has one of those options.
+    """
+
+    name: str
+    options: tuple[Option, ...]
+    when: tuple[str, tuple[Option, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise InputError(f"choice {self.name!r} has no options: give at least one")
+        if len(set(self.options)) != len(self.options):
+            raise InputError(f"choice {self.name!r} has an option twice: {self.options}")

@@ -1,0 +1,163 @@
+"""Choices and their conditions: sample, mutate, cross, encode, count, contain."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sartor.errors import InputError
+from sartor.records import Arch, Option
+from sartor.space.choice import Choice
+
+
+@dataclass(frozen=True)
+class Space:
+    """A finite set of archs: every canonical assignment of options to active choices.
+
+    Canonical: inactive choices are absent, so two archs that mean the same network are equal. A conditional choice
+    comes after the choice it depends on.
+    """
+
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self) -> None:
+        seen: dict[str, Choice] = {}
+        for choice in self.choices:
+            if choice.name in seen:
+                raise InputError(f"choice {choice.name!r} is declared twice")
+            if choice.when is not None:
+                parent = seen.get(choice.when[0])
+                if parent is None or not set(choice.when[1]) <= set(parent.options):
+                    raise InputError(f"choice {choice.name!r} depends on {choice.when}, which is not declared before it")
+            seen[choice.name] = choice
+
+    def canonical(self, options: Mapping[str, Option]) -> Arch:
+        """The arch of ``options``: inactive choices are dropped. Raises InputError when an active one is missing or unknown."""
+        arch: dict[str, Option] = {}
+        for choice in self.choices:
+            if _active(choice, arch):
+                if choice.name not in options or options[choice.name] not in choice.options:
+                    raise InputError(
+                        f"{choice.name} must be one of {choice.options}, not {options.get(choice.name, 'absent')!r}"
+                    )
+                arch[choice.name] = options[choice.name]
+        return Arch(arch)
+
+    def sample(self, rng: random.Random) -> Arch:
+        """An arch with every active choice drawn uniformly."""
+        return self._build(lambda choice: rng.choice(choice.options))
+
+    def smallest(self) -> Arch:
+        """The arch of first options."""
+        return self._build(lambda choice: choice.options[0])
+
+    def largest(self) -> Arch:
+        """The arch of last options."""
+        return self._build(lambda choice: choice.options[-1])
+
+    def mutate(self, arch: Arch, rng: random.Random, rate: float = 0.1) -> Arch:
+        """Redraw each active choice with probability ``rate``, and at least one, so that the result differs whenever
+        the space has another arch. Choices that become active are drawn."""
+        free = [c.name for c in self.choices if c.name in arch and len(c.options) > 1]
+        forced = rng.choice(free) if free else None
+
+        def draw(choice: Choice) -> Option:
+            current = arch.get(choice.name)
+            if current is None or current not in choice.options:
+                return rng.choice(choice.options)
+            if len(choice.options) > 1 and (choice.name == forced or rng.random() < rate):
+                return rng.choice([o for o in choice.options if o != current])
+            return current
+
+        return self._build(draw)
+
+    def cross(self, a: Arch, b: Arch, rng: random.Random) -> Arch:
+        """Uniform crossover: each active choice comes from either parent that has it, else it is drawn."""
+
+        def draw(choice: Choice) -> Option:
+            held = [p[choice.name] for p in (a, b) if p.get(choice.name) in choice.options]
+            return rng.choice(held or choice.options)
+
+        return self._build(draw)
+
+    def encode(self, arch: Arch) -> np.ndarray:
+        """A float vector of fixed length for predictors: one-hot options (all zero where inactive), then the rank of
+        each ordered choice in [0, 1], which lets linear models see size."""
+        hot, rank = [], []
+        for choice in self.choices:
+            held = arch.get(choice.name)
+            hot += [1.0 if held == o and type(held) is type(o) else 0.0 for o in choice.options]
+            position = choice.options.index(held) if held is not None else 0
+            rank.append(position / max(1, len(choice.options) - 1))
+        return np.array(hot + rank)
+
+    def contains(self, arch: Arch) -> bool:
+        """Whether ``arch`` is a canonical arch of this space."""
+        try:
+            return self.canonical(arch) == arch
+        except InputError:
+            return False
+
+    def restrict(self, options: Mapping[str, Sequence[Option]]) -> Space:
+        """A smaller space that keeps only the given options of the named choices; conditions follow."""
+        kept: dict[str, tuple[Option, ...]] = {}
+        choices = []
+        for choice in self.choices:
+            mine = tuple(o for o in choice.options if o in options.get(choice.name, choice.options))
+            when = choice.when
+            if when is not None:
+                if when[0] not in kept:
+                    continue
+                values = tuple(o for o in when[1] if o in kept[when[0]])
+                if not values:
+                    continue
+                when = (when[0], values)
+            kept[choice.name] = mine
+            choices.append(Choice(choice.name, mine, when))
+        return Space(tuple(choices))
+
+    def __len__(self) -> int:
+        """The exact number of archs; use :meth:`count` where it may pass the platform's index limit."""
+        return self.count()
+
+    def count(self) -> int:
+        """The exact number of archs, of any size: a product over independent choices, a sum over conditions."""
+        children: dict[str, list[Choice]] = {}
+        for choice in self.choices:
+            if choice.when is not None:
+                children.setdefault(choice.when[0], []).append(choice)
+
+        def ways(choice: Choice) -> int:
+            total = 0
+            for option in choice.options:
+                product = 1
+                for child in children.get(choice.name, []):
+                    assert child.when is not None
+                    if option in child.when[1]:
+                        product *= ways(child)
+                total += product
+            return total
+
+        result = 1
+        for choice in self.choices:
+            if choice.when is None:
+                result *= ways(choice)
+        return result
+
+    def to_list(self) -> list[dict[str, object]]:
+        """JSON-able description: name, options and condition of each choice."""
+        return [{"name": c.name, "options": list(c.options), "when": c.when} for c in self.choices]
+
+    def _build(self, draw) -> Arch:  # type: ignore[no-untyped-def]
+        arch: dict[str, Option] = {}
+        for choice in self.choices:
+            if _active(choice, arch):
+                arch[choice.name] = draw(choice)
+        return Arch(arch)
+
+
+def _active(choice: Choice, arch: Mapping[str, Option]) -> bool:
+    return choice.when is None or arch.get(choice.when[0]) in choice.when[1]

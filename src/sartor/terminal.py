@@ -1,0 +1,106 @@
+"""What the verbs print: tables for people, JSON for programs, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sartor.recipes.run import Member, Run
+    from sartor.systems import System
+
+
+def fail(message: str) -> None:
+    """One line on stderr, whatever is in the message."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_rich(renderable: Any) -> None:
+    """Print with Rich. Into a pipe Rich would assume 80 columns and cut names short: give it room instead."""
+    from rich.console import Console
+
+    roomy = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+    Console(width=roomy, highlight=False).print(renderable)
+
+
+def table(*columns: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+
+
+def print_front(run: Run, as_json: bool) -> None:
+    """The front, what was dropped and why, and the one command to pick. Raises InputError while there is no front."""
+    picked = run.picked.record
+    if as_json:
+        front: dict[str, Any] = {"run": str(run.path), "status": run.info.get("status"), "picked": picked.name}
+        front["front"] = [record.to_dict() for record in run.front]
+        front["dropped"] = [dict(entry) for entry in run.files.dropped]
+        print_json(front)
+        return
+    from sartor.report import units
+    from sartor.report.table import front_table
+
+    print_rich(front_table(run.front, picked=picked.name))
+    for entry in run.files.dropped:
+        print(f"dropped {entry['name']} ({entry['precision']}): {entry['reason']}")
+    print(f"report:   {run.path / 'report.html'}")
+    # Rounded up by up to 5%, so that the command shown does pick this member.
+    limit = units.plain(float(f"{picked.metrics['latency_ms'] * 1.05:.2g}"))
+    print(f"pick one: sartor pick {run.path} --max-latency {limit}ms -o {run.path.name}-model")
+
+
+def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
+    """What was counted and timed: the layers, then the whole."""
+    if as_json:
+        print_json(measured)
+        return
+    from sartor.report import units
+
+    write = {"params": units.count, "macs": units.count, "peak_activation_bytes": units.size, "size_bytes": units.size}
+    write |= {"latency_ms": units.ms, "latency_p95_ms": units.ms, "activation_bytes": units.size}
+    text = lambda name, value: "–" if value is None else write.get(name, str)(value)
+    layers = measured.get("layers", [])
+    if layers:
+        rows = table(*(name.removesuffix("_bytes").replace("_", " ") for name in layers[0]))
+        for layer in layers:
+            rows.add_row(*(text(name, value) for name, value in layer.items()))
+        print_rich(rows)
+    for name, value in measured.items():
+        if isinstance(value, (int, float, str)):
+            print(f"{name.removesuffix('_bytes').removesuffix('_ms').replace('_', ' '):16} {text(name, value)}")
+
+
+def print_member(member: Member, as_json: bool) -> None:
+    """A picked member, where its files are, and how to use them."""
+    if as_json:
+        print_json({"path": str(member.path), **member.record.to_dict()})
+        return
+    from sartor.report.table import front_table
+
+    print_rich(front_table([member.record]))
+    print(f"{member.record.name} is in {member.path}")
+    print(f"use it: sartor predict {member.path} FILES…")
+
+
+def print_systems(systems: Sequence[System], as_json: bool) -> None:
+    """The table of systems, and how many of them work."""
+    if as_json:
+        print_json([asdict(system) for system in systems])
+        return
+    rows = table("id", "system", "kind", "where", "test")
+    for system in systems:
+        rows.add_row(system.id, system.title, system.kind, system.where or "open", system.test)
+    print_rich(rows)
+    print(f"{sum(system.works for system in systems)} of these {len(systems)} systems work")

@@ -1,0 +1,239 @@
+"""The one training loop: planned in time, counted in steps, resumable at a checkpoint, safe from NaN.
+
+Time enters only at *plan points*, through ``decide(key, compute)``: what it returns is what counts, and a caller that
+writes the decisions down and gives them back (``sartor.recipes.journal``) gets the same weights again, bit for bit on
+a CPU, however often the run was killed in between.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sartor.disk import write_atomic
+from sartor.errors import InputError, SartorError
+
+Decide = Callable[[str, Callable[[], Any]], Any]
+Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
+Step = Callable[[Tensor, Tensor, float, int], float]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Numbers of one training. ``peak_lr`` is for a batch of 256 and scales with the batch."""
+
+    batch_size: int = 256
+    peak_lr: float = 0.4
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    warmup: float = 0.15
+    ema_half_life: float = 0.01
+    clip_norm: float = 5.0
+
+    def lr(self, progress: float) -> float:
+        """Learning rate at ``progress`` in [0, 1]: linear warm-up, then linear to exactly zero (arXiv:1708.07120)."""
+        rising = progress / self.warmup if self.warmup > 0 else 1.0
+        return self.peak_lr * self.batch_size / 256 * min(rising, (1 - progress) / (1 - self.warmup))
+
+
+@dataclass
+class Training:
+    """Where a training stands. ``progress`` grows by its share of the remaining steps, so re-planning bends it, never breaks it."""
+
+    step: int = 0
+    progress: float = 0.0
+    remaining: int = 0
+    lr_scale: float = 1.0
+
+
+def train(
+    module: nn.Module,
+    step: Step,
+    batches: Batches,
+    recipe: Recipe,
+    *,
+    seconds: float,
+    name: str = "training",
+    decide: Decide = lambda key, compute: compute(),
+    checkpoint: Path | None = None,
+    on_progress: Callable[[Training, float, float], None] | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+    max_steps: int | None = None,
+) -> nn.Module:
+    """Train ``module`` in place for ``seconds`` and leave it with its averaged (EMA) weights. Returns it.
+
+    ``step(images, labels, progress, index)`` runs forward and backward and returns the loss; ``batches(start)`` gives
+    the data from step ``start`` on. ``on_progress(state, loss, lr)`` is called each step; ``check_stop`` may raise.
+    Raises SartorError when the loss is not finite four times, naming what to check; the last checkpoint is kept.
+    """
+    optimiser = _optimiser(module, recipe)
+    average = _Average(module)
+    state = Training()
+    resumed = checkpoint is not None and checkpoint.exists() and _load(checkpoint, module, optimiser, average, state)
+    clock = _Clock()
+    failures = 0
+    if not resumed:
+        rate = decide(f"{name}.rate", lambda: _seconds_a_step(module, step, batches))
+        state.remaining = max(1, round(seconds / rate))
+        if max_steps is not None:
+            state.remaining = min(state.remaining, max_steps)
+    every = max(1, (state.step + state.remaining) // 12)
+    last_good = _snapshot(module, optimiser, average, state)
+    stream = batches(state.step)
+    module.train()
+    while state.remaining > 0:
+        if state.step % every == 0 and state.step > 0:
+            plan = decide(f"{name}.{state.step}", lambda: _replan(clock, state, seconds, max_steps))
+            clock.elapsed, state.remaining = plan["elapsed"], plan["remaining"]
+            last_good = _snapshot(module, optimiser, average, state)
+            if checkpoint is not None:
+                _save(checkpoint, last_good)
+        check_stop()
+        images, labels = next(stream)
+        lr = recipe.lr(state.progress) * state.lr_scale
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        optimiser.zero_grad(set_to_none=True)
+        loss = step(images, labels, state.progress, state.step)
+        norm = nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
+        if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
+            failures += 1
+            if failures > 3:
+                _restore(last_good, module, optimiser, average, state)
+                raise SartorError(
+                    f"{name}: the loss is not finite at step {state.step} even at learning rate {lr:.2g}: "
+                    "check the images and labels for broken values; the last good state is kept in the run"
+                )
+            _restore(last_good, module, optimiser, average, state)
+            state.lr_scale *= 0.5
+            last_good = _snapshot(module, optimiser, average, state)
+            stream = batches(state.step)
+            continue
+        optimiser.step()
+        state.step += 1
+        state.progress += (1 - state.progress) / state.remaining
+        state.remaining -= 1
+        average.update(module, recipe, state)
+        if on_progress is not None:
+            on_progress(state, loss, lr)
+    average.copy_to(module)
+    return module.eval()
+
+
+def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """Nesterov SGD; norms and biases are not decayed (arXiv:1812.01187 §3.1)."""
+    decayed = [p for p in module.parameters() if p.dim() > 1]
+    rest = [p for p in module.parameters() if p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=recipe.peak_lr, momentum=recipe.momentum, nesterov=True)
+
+
+class _Average:
+    """Exponential moving average of parameters and buffers, with a half-life that is a share of the training."""
+
+    def __init__(self, module: nn.Module):
+        self.tensors = {n: t.detach().clone() for n, t in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, recipe: Recipe, state: Training, every: int = 4) -> None:
+        if state.step % every and state.remaining > 0:
+            return
+        half_life = max(1.0, recipe.ema_half_life * (state.step + state.remaining))
+        decay = min(0.5 ** (every / half_life), state.step / (state.step + 10.0))
+        floats = [(a, t) for (n, t) in module.state_dict().items() if (a := self.tensors[n]).is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in floats], [t for _, t in floats], 1 - decay)
+        for name, tensor in module.state_dict().items():
+            if not tensor.is_floating_point():
+                self.tensors[name].copy_(tensor)
+
+    def copy_to(self, module: nn.Module) -> None:
+        module.load_state_dict(self.tensors)
+
+
+class _Clock:
+    """Seconds of work, whatever happened between processes."""
+
+    def __init__(self) -> None:
+        self._start, self._before = time.monotonic(), 0.0
+
+    @property
+    def elapsed(self) -> float:
+        return self._before + time.monotonic() - self._start
+
+    @elapsed.setter
+    def elapsed(self, value: float) -> None:
+        self._start, self._before = time.monotonic(), value
+
+
+def _replan(clock: _Clock, state: Training, seconds: float, max_steps: int | None) -> dict[str, float]:
+    """How many steps still fit, from the pace so far."""
+    elapsed = clock.elapsed
+    fit = max(1, round((seconds - elapsed) / (elapsed / state.step)))
+    return {"elapsed": elapsed, "remaining": fit if max_steps is None else min(fit, state.remaining)}
+
+
+def _seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, timed: int = 6) -> float:
+    """Mean seconds a step, measured on the spot and undone: weights, buffers and gradients are as before."""
+    before = {n: t.detach().clone() for n, t in module.state_dict().items()}
+    module.train()
+    stream, start = batches(0), 0.0
+    for index in range(2 + timed):
+        if index == 2:
+            start = time.monotonic()
+        images, labels = next(stream)
+        step(images, labels, index / (2 + timed), index)
+    taken = (time.monotonic() - start) / timed
+    module.zero_grad(set_to_none=True)
+    module.load_state_dict(before)
+    return taken
+
+
+def _snapshot(module: nn.Module, optimiser: torch.optim.SGD, average: _Average, state: Training) -> dict[str, Any]:
+    tensors = {f"module/{n}": t.detach().clone() for n, t in module.state_dict().items()}
+    tensors |= {f"average/{n}": t.clone() for n, t in average.tensors.items()}
+    for index, parameter in enumerate(p for g in optimiser.param_groups for p in g["params"]):
+        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum/{index}"] = momentum.clone()
+    return {"tensors": tensors, "state": Training(**vars(state))}
+
+
+def _save(path: Path, snapshot: Mapping[str, Any]) -> None:
+    metadata = {k: repr(v) for k, v in vars(snapshot["state"]).items()}
+    tensors = {n: t.contiguous().cpu() for n, t in snapshot["tensors"].items()}
+    write_atomic(path, lambda part: save_file(tensors, part, metadata=metadata))
+
+
+def _load(path: Path, module: nn.Module, optimiser: torch.optim.SGD, average: _Average, state: Training) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            held = file.metadata() or {}
+            found = Training(int(held["step"]), float(held["progress"]), int(held["remaining"]), float(held["lr_scale"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _restore({"tensors": tensors, "state": found}, module, optimiser, average, state)
+    except Exception as error:  # a damaged file can fail anywhere in the parser
+        raise InputError(f"{path} is damaged ({error}): delete it and resume") from error
+    return True
+
+
+def _restore(
+    snapshot: Mapping[str, Any], module: nn.Module, optimiser: torch.optim.SGD, average: _Average, state: Training
+) -> None:
+    tensors = snapshot["tensors"]
+    module.load_state_dict({n[7:]: t for n, t in tensors.items() if n.startswith("module/")})
+    average.tensors = {n[8:]: t.clone() for n, t in tensors.items() if n.startswith("average/")}
+    optimiser.state.clear()
+    for index, parameter in enumerate(p for g in optimiser.param_groups for p in g["params"]):
+        if f"momentum/{index}" in tensors:
+            optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum/{index}"].clone().to(parameter.device)
+    vars(state).update(vars(snapshot["state"]))

@@ -1,0 +1,137 @@
+"""Arch schedules: which archs a training step visits, as plain functions.
+
+A schedule is called once a step with the space, a seeded generator and the progress in [0, 1], and returns the
+*turns* of that step. The trainer runs them in order and adds up their gradients. A turn that distils learns from the
+soft outputs of the step's largest arch, which comes first (in-place distillation); others learn from the labels.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from sartor.records import Arch
+from sartor.space import Space
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One forward and backward pass of ``arch``.
+
+    ``rows`` is the part of the batch it sees, as fractions: [(0.0, 0.5)] is the first half. ``scale`` multiplies its
+    gradient.
+    """
+
+    arch: Arch
+    distil: bool = False
+    scale: float = 1.0
+    rows: tuple[float, float] = (0.0, 1.0)
+
+
+Schedule = Callable[[Space, random.Random, float], list[Turn]]
+Score = Callable[[Arch], float]
+
+
+def largest_only(space: Space, rng: random.Random, progress: float) -> list[Turn]:
+    """Ordinary training of the largest arch."""
+    return [Turn(space.largest())]
+
+
+def uniform_single_path(space: Space, rng: random.Random, progress: float) -> list[Turn]:
+    """One arch a step, drawn uniformly, trained on the labels. SPOS (P243, arXiv:1904.00420 §3.2)."""
+    return [Turn(space.sample(rng))]
+
+
+def sandwich(space: Space, rng: random.Random, progress: float, *, middle: int = 1) -> list[Turn]:
+    """The largest arch on the labels; the smallest and ``middle`` random ones distilled from it in place.
+
+    BigNAS (P030, arXiv:2003.11142 §3.2). Deviation: 1 random arch a step by default where BigNAS takes 2, which buys
+    more steps in short runs.
+    """
+    draws = [space.sample(rng) for _ in range(middle)]
+    return [Turn(space.largest()), *(Turn(a, distil=True) for a in (space.smallest(), *draws))]
+
+
+def progressive_shrinking(space: Space, rng: random.Random, progress: float, *, middle: int = 1) -> list[Turn]:
+    """Elastic resolution from the start; then kernels, depths and widths are opened one after the other.
+
+    Once-for-all (P058, arXiv:1908.09791 §3.3): the full network first, then ever smaller ones, distilled from it, with
+    what was opened staying open. The stages start at 0, 30, 50 and 70 % of training (OFA trains the full network first
+    for as long as all other stages together). Within a stage the archs are drawn uniformly.
+    Deviation: the teacher is the current largest arch, not a frozen copy of it, which costs no second network.
+    """
+    opened = [("resolution",), ("kernel",), ("depth",), ("width", "expand", "op", "se")]
+    starts = (0.0, 0.3, 0.5, 0.7)
+    free = {kind for kinds, start in zip(opened, starts, strict=True) if progress >= start for kind in kinds}
+    largest = space.largest()
+    closed = {c.name: (c.options[-1],) for c in space.choices if c.name.rsplit(".", 1)[-1] not in free}
+    stage = space.restrict(closed)
+    return [Turn(largest), *(Turn(stage.sample(rng), distil=True) for _ in range(middle))]
+
+
+def multi_arch(space: Space, rng: random.Random, progress: float, *, archs: int = 4) -> list[Turn]:
+    """``archs`` random archs share one step, each on its own part of the batch, trained on the labels.
+
+    ViT-ResNAS's multi-architectural sampling (P067, arXiv:2109.00642 §3.3): the step's gradient is the sum of the
+    parts', each weighted by its share of the batch.
+    """
+    edges = [i / archs for i in range(archs + 1)]
+    return [
+        Turn(space.sample(rng), scale=1 / archs, rows=rows) for rows in zip(edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def attentive(
+    space: Space,
+    rng: random.Random,
+    progress: float,
+    *,
+    score: Score,
+    cost: Score,
+    best: bool = True,
+    candidates: int = 8,
+    middle: int = 1,
+) -> list[Turn]:
+    """Sandwich training whose middle archs are picked, not drawn blindly: BestUp or WorstUp.
+
+    AttentiveNAS (P199, arXiv:2011.09011 §3.3): draw a target cost (here: that of a random arch), draw ``candidates``
+    archs nearest to it, and train the one with the best (or worst) ``score``, a cheap estimate of accuracy, higher
+    being better. ``cost`` is any cost model, such as predicted latency.
+    """
+    picked = []
+    for _ in range(middle):
+        target = cost(space.sample(rng))
+        draws = sorted((space.sample(rng) for _ in range(4 * candidates)), key=lambda a: abs(cost(a) - target))
+        picked.append((max if best else min)(draws[:candidates], key=score))
+    return [Turn(space.largest()), *(Turn(a, distil=True) for a in (space.smallest(), *picked))]
+
+
+def delayed_shrinking(
+    space: Space, rng: random.Random, progress: float, *, start: float = 0.5, ramp: float = 0.2, middle: int = 1
+) -> list[Turn]:
+    """The largest arch alone until ``start`` of training; from then on the sandwich, with the subnets' gradients
+    rising from a tenth to their full size over ``ramp`` of training.
+
+    DεpS (P450, arXiv:2407.06167 §4.2-4.3): shrinking a network that is half trained costs less and distils from a
+    better teacher. Deviation: the paper raises the subnets' learning rates; we scale their gradients, which is the same
+    for SGD without adding optimisers.
+    """
+    if progress < start:
+        return largest_only(space, rng, progress)
+    scale = min(1.0, 0.1 + 0.9 * (progress - start) / ramp) if ramp > 0 else 1.0
+    first, *rest = sandwich(space, rng, progress, middle=middle)
+    return [first, *(Turn(t.arch, distil=True, scale=scale) for t in rest)]
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "largest": largest_only,
+    "sandwich": sandwich,
+    "single_path": uniform_single_path,
+    "progressive_shrinking": progressive_shrinking,
+    "multi_arch": multi_arch,
+    "delayed_shrinking": delayed_shrinking,
+    "early_shrinking": partial(delayed_shrinking, start=0.2),
+}
+"""Schedules by name; ``attentive`` needs a score and a cost and is made with functools.partial."""

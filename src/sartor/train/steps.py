@@ -1,0 +1,105 @@
+"""What one step of the loop does: train a plain network, a supernet under a schedule, or many students of one teacher."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sartor.models import Supernet, resize
+from sartor.train.augment import Preprocess, autocast, crop_and_flip
+from sartor.train.distill import soft_targets
+from sartor.train.loop import Recipe, Step
+from sartor.train.schedule import Schedule
+
+
+class Inputs:
+    """uint8 batch → augmented, normalised batch on the device, the same for the same (seed, step)."""
+
+    def __init__(self, preprocess: Preprocess, device: torch.device, *, seed: int, shift: int, flip: bool):
+        self.preprocess, self.device = preprocess, device
+        self.seed, self.shift, self.flip = seed, shift, flip
+
+    def __call__(self, images: Tensor, labels: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        images, labels = images.to(self.device), labels.to(self.device)
+        seed = (self.seed * 1_000_003 + index) % 2**63
+        return self.preprocess(crop_and_flip(images, seed, shift=self.shift, flip=self.flip)), labels
+
+
+def plain_step(model: nn.Module, inputs: Inputs, recipe: Recipe, *, side: int) -> Step:
+    """Cross-entropy with label smoothing on images at ``side`` pixels."""
+
+    def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
+        x, y = inputs(images, labels, index)
+        with autocast(x.device):
+            logits = model(resize(x, side))
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+        loss.backward()
+        return float(loss.detach())
+
+    return step
+
+
+def supernet_step(supernet: Supernet, schedule: Schedule, inputs: Inputs, recipe: Recipe) -> Step:
+    """The turns of ``schedule``, each with its own backward pass, so that memory is that of one arch.
+
+    Returns the loss of the first turn: the largest arch's where the schedule visits it.
+    """
+
+    def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
+        x, y = inputs(images, labels, index)
+        teacher: Tensor | None = None
+        first = 0.0
+        turns = schedule(supernet.space, random.Random(inputs.seed * 1_000_003 + index), progress)
+        for position, turn in enumerate(turns):
+            rows = slice(*(round(edge * len(x)) for edge in turn.rows))
+            with autocast(x.device):
+                logits = supernet(x[rows], turn.arch)
+            if turn.distil and teacher is not None:
+                loss = soft_targets(logits, teacher[rows])
+            else:
+                loss = F.cross_entropy(logits.float(), y[rows], label_smoothing=recipe.label_smoothing)
+            (loss * turn.scale).backward()
+            if turn.arch == supernet.largest:
+                teacher = logits.detach()
+            if position == 0:
+                first = float(loss.detach())
+        return first
+
+    return step
+
+
+def distil_step(
+    students: Sequence[nn.Module],
+    sides: Sequence[int],
+    teacher: nn.Module,
+    teacher_side: int,
+    inputs: Inputs,
+    recipe: Recipe,
+    *,
+    labels_share: float = 0.1,
+    tau: float = 1.0,
+) -> Step:
+    """Every student learns from one pass of the teacher over the same augmented batch, plus a share of the labels.
+
+    One teacher pass and one augmentation for all students: with small students the teacher is most of the cost.
+    """
+
+    def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
+        x, y = inputs(images, labels, index)
+        with torch.no_grad(), autocast(x.device):
+            soft = teacher(resize(x, teacher_side))
+        total = 0.0
+        for student, side in zip(students, sides, strict=True):
+            with autocast(x.device):
+                logits = student(resize(x, side))
+            hard = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+            loss = (1 - labels_share) * soft_targets(logits, soft, tau=tau) + labels_share * hard
+            loss.backward()
+            total += float(loss.detach())
+        return total / len(students)
+
+    return step

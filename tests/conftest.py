@@ -1,0 +1,33 @@
+"""What every test shares: where real data lives, and how many threads a test may take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before anything imports torch, and inherited by every process a test starts: tiny tensors run slower on many threads.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+
+import pytest
+from hypothesis import settings
+
+# No deadline: the first example of a test pays for imports and warm-up, which says nothing about the code under test.
+settings.register_profile("sartor", deadline=None, print_blob=True)
+settings.load_profile("sartor")
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with real data sets: ``$SARTOR_DATA``, else ``../shared/data`` beside the project."""
+    folder = Path(os.environ.get("SARTOR_DATA") or PROJECT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set SARTOR_DATA to the folder that holds cifar10/ and hymenoptera/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The root of the checkout."""
+    return PROJECT

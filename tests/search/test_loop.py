@@ -1,0 +1,117 @@
+"""The loop: resuming is replaying, and nothing that a strategy or an evaluator does wrong gets into the history."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from contracts.strategy import CONDITIONAL, FLAT, InMemory, evaluate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sartor.errors import InputError
+from sartor.records import Arch
+from sartor.search.loop import search
+from sartor.search.nsga2 import nsga2
+from sartor.search.random import random_search
+
+
+def archs(records):
+    return [record.arch for record in records]
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 12), max_size=5), st.integers(1, 9), st.integers(0, 20))
+def test_any_pattern_of_interruptions_gives_the_same_search(lengths, batch, first):
+    """Stopped after any numbers of evaluations, with any batch and any number of initial archs."""
+    rng = random.Random(first)
+    initial = list(dict.fromkeys(FLAT.sample(rng) for _ in range(first)))
+    whole = search(FLAT, evaluate, nsga2, evaluations=40, seed=1, batch=batch, initial=initial)
+    store = InMemory()
+    for length in [*lengths, 40]:
+        target = min(40, len(store.records()) + length)
+        search(FLAT, evaluate, nsga2, evaluations=target, seed=1, batch=batch, initial=initial, store=store)
+    search(FLAT, evaluate, nsga2, evaluations=40, seed=1, batch=batch, initial=initial, store=store)
+    assert archs(store.records()) == archs(whole)
+    assert [r.name for r in whole] == [f"a{i}" for i in range(40)]
+
+
+def test_initial_archs_come_first_and_count():
+    first = [FLAT.smallest(), FLAT.largest(), FLAT.smallest()]
+    found = search(FLAT, evaluate, random_search, evaluations=5, seed=0, batch=2, initial=first)
+    assert archs(found)[:2] == first[:2]
+    assert len(found) == len(set(archs(found))) == 5
+
+
+def test_seeds_differ():
+    one, two = (search(FLAT, evaluate, random_search, evaluations=9, seed=seed) for seed in (0, 1))
+    assert archs(one) != archs(two)
+
+
+def test_each_record_is_stored_before_it_is_reported():
+    store, seen = InMemory(), []
+    search(
+        FLAT,
+        evaluate,
+        random_search,
+        evaluations=6,
+        seed=0,
+        store=store,
+        on_record=lambda record: seen.append((record, len(store.records()))),
+    )
+    assert [count for _, count in seen] == [1, 2, 3, 4, 5, 6]
+    assert [record for record, _ in seen] == store.records()
+
+
+def test_provenance_says_where_a_record_comes_from():
+    found = search(FLAT, evaluate, random_search, evaluations=3, seed=7, batch=2, provenance={"device": "here"})
+    assert [r.provenance["batch_start"] for r in found] == [0, 0, 2]
+    assert all(r.provenance["seed"] == 7 and r.provenance["device"] == "here" for r in found)
+    assert all(r.provenance["seconds"] >= 0 for r in found)
+
+
+def test_metrics_that_are_not_finite_are_left_out_and_named():
+    def broken(arch: Arch) -> dict[str, float]:
+        return {"accuracy_val": math.nan, "latency_ms": 1.0, "loss": math.inf}
+
+    record = search(FLAT, broken, random_search, evaluations=1, seed=0)[0]
+    assert record.metrics == {"latency_ms": 1.0}
+    assert record.provenance["not_finite"] == ["accuracy_val", "loss"]
+
+
+def test_an_evaluator_that_raises_loses_nothing_finished():
+    store, calls = InMemory(), []
+
+    def fails_once(arch: Arch):
+        calls.append(arch)
+        if len(calls) == 4:
+            raise RuntimeError("out of memory")
+        return evaluate(arch)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        search(FLAT, fails_once, random_search, evaluations=6, seed=0, store=store)
+    assert len(store.records()) == 3
+    found = search(FLAT, fails_once, random_search, evaluations=6, seed=0, store=store)
+    assert archs(found) == archs(search(FLAT, evaluate, random_search, evaluations=6, seed=0))
+
+
+def test_a_strategy_that_leaves_the_space_is_refused():
+    with pytest.raises(InputError, match="not in the space"):
+        search(FLAT, evaluate, lambda *_: [Arch({"nonsense": 1})], evaluations=1, seed=0)
+
+
+def test_a_history_of_another_space_is_refused():
+    store = InMemory()
+    search(FLAT, evaluate, random_search, evaluations=1, seed=0, store=store)
+    with pytest.raises(InputError, match="not of this space"):
+        search(CONDITIONAL, evaluate, random_search, evaluations=2, seed=0, store=store)
+
+
+def test_nonsense_arguments_are_refused():
+    with pytest.raises(InputError, match="batch >= 1"):
+        search(FLAT, evaluate, random_search, evaluations=1, seed=0, batch=0)
+
+
+def test_a_strategy_that_proposes_nothing_ends_the_search():
+    assert search(FLAT, evaluate, lambda *_: [], evaluations=5, seed=0) == []

@@ -1,0 +1,118 @@
+"""Every strategy passes the contract; each line here is one strategy."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+import numpy as np
+import pytest
+from contracts.strategy import CONDITIONAL, FLAT, StrategySuite, evaluate, history_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sartor.records import Budget, Record
+from sartor.search import pareto
+from sartor.search.linas import linas
+from sartor.search.nsga2 import nsga2, offspring, survivors
+from sartor.search.random import random_search
+from sartor.search.strategy import every, fresh
+
+
+class TestRandom(StrategySuite):
+    strategy = staticmethod(random_search)
+
+
+class TestNsga2(StrategySuite):
+    strategy = staticmethod(nsga2)
+
+
+class TestNsga2SmallPopulation(StrategySuite):
+    strategy = staticmethod(partial(nsga2, population=5, budget=Budget(max_latency_ms=0.3)))
+
+
+class TestLinas(StrategySuite):
+    strategy = staticmethod(partial(linas, population=30, generations=3, first=8))
+
+
+class TestLinasWithBudget(StrategySuite):
+    strategy = staticmethod(
+        partial(linas, population=30, generations=3, first=8, budget=Budget(max_latency_ms=0.3, max_macs=1000))
+    )
+
+
+def test_the_contract_collects_something():
+    assert sum(name.startswith("test_") for name in dir(StrategySuite)) >= 9
+
+
+def test_every_lists_each_arch_once():
+    for space in (CONDITIONAL, FLAT):
+        if space.count() > 10_000:
+            continue
+        archs = list(every(space))
+        assert len(archs) == len(set(archs)) == space.count()
+        assert all(space.contains(arch) for arch in archs)
+
+
+def test_random_draws_uniformly_over_what_sample_draws():
+    """Without a history, the strategy's archs are the space's own samples in order, repeats dropped."""
+    rng, twin = random.Random(3), random.Random(3)
+    drawn = dict.fromkeys(FLAT.sample(twin) for _ in range(50))
+    assert random_search(FLAT, [], rng, len(drawn)) == list(drawn)
+
+
+def test_fresh_falls_back_to_the_space_when_the_proposer_repeats_itself():
+    stuck = CONDITIONAL.sample(random.Random(0))
+    archs = fresh(CONDITIONAL, lambda: stuck, random.Random(1), 5, set())
+    assert archs[0] == stuck and len(set(archs)) == 5
+
+
+points = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=25)
+
+
+@given(points, st.data())
+def test_survivors_are_sorted_by_constrained_domination(values, data):
+    """No survivor is worse than one that follows it: feasible before infeasible, then rank, then excess."""
+    cost = np.array(values, dtype=float)
+    excess = np.array(data.draw(st.lists(st.sampled_from([0.0, 0.0, 0.1, 0.7]), min_size=len(cost), max_size=len(cost))))
+    order = survivors(cost, excess, len(cost))
+    assert sorted(order) == list(range(len(cost)))
+    assert sorted(excess[order] > 0) == list(excess[order] > 0)
+    late = excess[order][excess[order] > 0]
+    assert list(late) == sorted(late)
+    fits = [i for i in order if excess[i] <= 0]
+    if fits:
+        ranks = pareto.ranks(cost[fits])
+        assert list(ranks) == sorted(ranks)
+
+
+def test_nsga2_replays_generations():
+    """Its parents are those of a run that held its population in memory, generation by generation."""
+    history = history_of(FLAT, 40)
+    population = 10
+    cost = np.array([[-r.metrics["accuracy_val"], np.log(r.metrics["latency_ms"])] for r in history])
+    alive: list[int] = []
+    for start in range(0, 40, population):
+        pool = alive + list(range(start, start + population))
+        alive = [pool[i] for i in survivors(cost[pool], np.zeros(len(pool)), population)]
+    parents = [history[i].arch for i in alive]
+    for extra in (0, 4):  # an incomplete generation changes no parents
+        more = [Record(f"b{i}", r.arch, metrics=r.metrics) for i, r in enumerate(history_of(FLAT, extra, seed=99))]
+        rng = random.Random(9)
+        seen = {record.arch for record in history + more}
+        expected = fresh(FLAT, lambda: offspring(FLAT, parents, rng), rng, 6, seen)  # noqa: B023
+        assert nsga2(FLAT, history + more, random.Random(9), 6, population=population) == expected
+
+
+@pytest.mark.parametrize("strategy", [nsga2, linas])
+def test_a_budget_moves_the_search_within_it(strategy):
+    history = history_of(FLAT, 60)
+    budget = Budget(max_latency_ms=float(np.quantile([r.metrics["latency_ms"] for r in history], 0.3)))
+
+    def within(archs):
+        return np.mean([evaluate(arch)["latency_ms"] <= budget.max_latency_ms for arch in archs])
+
+    limited = within(strategy(FLAT, history, random.Random(0), 20, budget=budget))
+    free = within(strategy(FLAT, history, random.Random(0), 20))
+    assert limited > free
+    assert limited >= 0.5

@@ -7,7 +7,6 @@ answer is known), and, where the whole tool is meant, one that ``sartor fit digi
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -32,10 +31,6 @@ from sartor.serve.predict import metadata
 Outcome = subprocess.CompletedProcess[str]
 SARTOR = [sys.executable, "-m", "sartor.cli"]
 VERBS = ("fit", "show", "pick", "report", "predict", "measure", "systems")
-
-needs_fit = pytest.mark.skipif(
-    importlib.util.find_spec("sartor.recipes.fit") is None, reason="sartor.recipes.fit is not written yet"
-)
 
 
 # pytest tells its children how wide the terminal is; a program that reads a pipe is not told.
@@ -259,7 +254,6 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]
     return folder, outcome
 
 
-@needs_fit
 def test_dry_run_prints_a_plan_and_writes_nothing(tmp_path: Path) -> None:
     outcome = run(*FIT, "--out", tmp_path / "run", "--dry-run", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
@@ -267,7 +261,6 @@ def test_dry_run_prints_a_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@needs_fit
 @pytest.mark.heavy
 def test_fit_leaves_a_run(digits_run: tuple[Path, Outcome]) -> None:
     folder, outcome = digits_run
@@ -286,7 +279,6 @@ def test_fit_leaves_a_run(digits_run: tuple[Path, Outcome]) -> None:
     assert f"sartor pick {folder}" in outcome.stdout
 
 
-@needs_fit
 @pytest.mark.heavy
 def test_from_run_to_prediction(digits_run: tuple[Path, Outcome], tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
@@ -301,7 +293,6 @@ def test_from_run_to_prediction(digits_run: tuple[Path, Outcome], tmp_path: Path
     assert right > 10  # far from the 2 of 20 that guessing gets: channels, scale and class names came through
 
 
-@needs_fit
 @pytest.mark.heavy
 def test_quiet_prints_the_folder(tmp_path: Path) -> None:
     outcome = run(*FIT, "--quiet", "--out", tmp_path / "run")
@@ -310,14 +301,12 @@ def test_quiet_prints_the_folder(tmp_path: Path) -> None:
     assert outcome.stderr == ""
 
 
-@needs_fit
 @pytest.mark.heavy
 def test_a_budget_nothing_meets(tmp_path: Path) -> None:
     outcome = run("fit", "digits", "--time", "40s", "--max-size", "10B", "--quiet", "--out", tmp_path / "run")
     assert_one_line(outcome, 3, "10")
 
 
-@needs_fit
 @pytest.mark.heavy
 def test_stop_and_resume(tmp_path: Path) -> None:
     folder = tmp_path / "run"
@@ -338,7 +327,6 @@ def test_stop_and_resume(tmp_path: Path) -> None:
     assert json.loads((folder / "run.json").read_text())["status"] == "done"
 
 
-@needs_fit
 @pytest.mark.heavy
 def test_a_run_is_guarded(digits_run: tuple[Path, Outcome], tmp_path: Path) -> None:
     folder, _ = digits_run
@@ -376,7 +364,6 @@ def floats(file: Path) -> None:
         np.savez(target, x=np.full((40, 8, 8), np.nan), y=np.arange(40) % 2)
 
 
-@needs_fit
 @pytest.mark.parametrize(
     ("name", "make"),
     [("nowhere", None), ("empty", empty), ("one", one_class), ("broken", not_images), ("floats.npz", floats)],
@@ -388,7 +375,6 @@ def test_broken_data_is_one_line(name: str, make: Callable[[Path], None] | None,
     assert_one_line(outcome, 2, name)
 
 
-@needs_fit
 @pytest.mark.parametrize(
     ("words", "said"),
     [("--target abacus", "onnxruntime"), ("--precision fp7", "fp32"), ("--precision ,", "fp32"), ("--time 1s", "time")],
@@ -397,13 +383,11 @@ def test_wrong_values_are_one_line(words: str, said: str, tmp_path: Path) -> Non
     assert_one_line(run("fit", "digits", *words.split(), "--quiet", "--out", tmp_path / "run"), 2, said)
 
 
-@needs_fit
 def test_no_place_to_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert_one_line(run(*FIT, "--quiet", "--out", tmp_path / "file" / "run"), 2, "--out")
 
 
-@needs_fit
 def test_python_takes_the_arguments_of_the_command() -> None:
     import inspect
 

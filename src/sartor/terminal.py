@@ -29,7 +29,7 @@ def print_rich(renderable: Any) -> None:
     """Print with Rich. Into a pipe Rich would assume 80 columns and cut names short: give it room instead."""
     from rich.console import Console
 
-    roomy = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+    roomy = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 500
     Console(width=roomy, highlight=False).print(renderable)
 
 

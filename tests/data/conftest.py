@@ -33,7 +33,7 @@ class Write:
         image = pa.array(
             [{"bytes": b, "path": None} for b in data], pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         )
-        features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
+        features = {"image": {"_type": "Image"}, "label": {"names": list(names or ()), "_type": "ClassLabel"}}
         metadata = {"huggingface": json.dumps({"info": {"features": features}})} if names else None
         table = pa.table({"image": image, "label": pa.array(y)}).replace_schema_metadata(metadata)
         pq.write_table(table, path, row_group_size=row_group_size)

@@ -172,7 +172,7 @@ def test_unreadable_images_say_why(data, reason, tmp_path):
         decode(data, 3, 8)
     path = tmp_path / "broken.png"
     path.write_bytes(data)
-    with pytest.raises(Unreadable, match="broken.png: ") as error:
+    with pytest.raises(Unreadable, match=r"broken\.png: ") as error:
         decode(path, 3, 8)
     assert "\n" not in str(error.value)
 

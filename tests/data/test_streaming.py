@@ -27,11 +27,7 @@ def test_streamed_sets_give_the_same_batches_as_held_ones(form, write, images):
     assert held.train.in_memory
     assert not streamed.train.in_memory
     assert held.splits == streamed.splits
-    assert (held.mean, held.std, held.shape if hasattr(held, "shape") else held.train.shape) == (
-        streamed.mean,
-        streamed.std,
-        streamed.train.shape,
-    )
+    assert (held.mean, held.std, held.train.shape) == (streamed.mean, streamed.std, streamed.train.shape)
     pairs = zip(shuffled(held.train, 13, seed=3, start=2), shuffled(streamed.train, 13, seed=3, start=2), strict=False)
     for (a, a_labels), (b, b_labels) in islice(pairs, 8):
         assert torch.equal(a, b)
@@ -70,13 +66,17 @@ def test_streams_replace_unreadable_images_by_others_of_their_class(write):
     assert [text.split(":")[0] for text in streamed.skipped] == names
 
 
+def read_all(folder, memory_share):
+    data = open_data(folder, memory_share=memory_share)
+    for split in (data.train, data.val, data.test):
+        split.take(np.arange(len(split)))
+
+
 @pytest.mark.parametrize("memory_share", [0, 0.25])
 def test_more_than_one_in_a_hundred_unreadable_stops(memory_share, write):
     folder, _ = broken_folder(write, 12)
     with pytest.raises(InputError, match=r"of \d+ images cannot be read, more than 1%.*ant/\d{4}.png \(.*truncated"):
-        data = open_data(folder, memory_share=memory_share)
-        for split in (data.train, data.val, data.test):
-            split.take(np.arange(len(split)))
+        read_all(folder, memory_share)
 
 
 def test_a_killed_decoding_process_is_replaced(write, images):

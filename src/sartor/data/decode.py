@@ -113,7 +113,7 @@ def square(image: Image.Image, channels: int, resolution: int, turn: Image.Trans
 
 
 def hush_pillow() -> None:
-    """Silence Pillow's warnings: on damaged metadata, and from ``MAX_PIXELS`` on, where :func:`decode` itself refuses."""
+    """Silence Pillow's warnings: of damaged metadata, and of sizes above ``MAX_PIXELS``, which are refused here."""
     warnings.filterwarnings("ignore", module="PIL")
 
 

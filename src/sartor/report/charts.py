@@ -136,6 +136,7 @@ def _baselines(points: Sequence[Point]) -> Figure:
         for p in points
     ]
     named = len(points) <= MAX_LABELS
+    far = max(p.latency_ms for p in points) / 1.3  # names of the last ones stand before them, or the edge cuts them off
     return {
         "type": "scatter",
         "mode": "markers+text" if named else "markers",
@@ -144,8 +145,8 @@ def _baselines(points: Sequence[Point]) -> Figure:
         "x": [p.latency_ms for p in points],
         "y": [100 * p.accuracy for p in points],
         "marker": {"color": MUTED, "symbol": "x-thin", "size": 9, "line": {"width": 2, "color": MUTED}},
-        "text": [f" {_text(p.name)}" for p in points],
-        "textposition": "middle right",
+        "text": [f"{_text(p.name)}  " if p.latency_ms > far else f" {_text(p.name)}" for p in points],
+        "textposition": ["middle left" if p.latency_ms > far else "middle right" for p in points],
         "textfont": {"size": 11, "color": MUTED},
         "customdata": hover,
         "hovertemplate": "%{customdata}<extra></extra>",

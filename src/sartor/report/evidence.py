@@ -136,7 +136,7 @@ def time_spent(page: Page) -> str:
     total = units.duration(sum(spent.values()))
     asked = page.arguments.get("time_s")
     given = f" of the {units.duration(asked)} given" if isinstance(asked, (int, float)) else ""
-    mark = " The dark marks are the plan." if planned else ""
+    mark = " The thin marks are the plan." if planned else ""
     bars = f"<div class=bars>{''.join(rows)}</div>"
     return section("time", "Where the time went", f"<p>{total}{given}.{mark}</p>", bars)
 

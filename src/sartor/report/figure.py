@@ -176,7 +176,7 @@ def _free(box: Box, taken: Sequence[Box]) -> bool:
 
 
 def _labels(scale: _Scale, baselines: Sequence[Point], dots: Sequence[Box], lines: Sequence[Box]) -> list[str]:
-    """Baseline marks with their names beside, under or above them: where they touch no mark, and no line if possible."""
+    """Baseline marks, their names beside, under or above them: where they touch no mark, and no line if possible."""
     parts, taken = [], [*dots, *(_around(scale, b, 6) for b in baselines)]
     for baseline in baselines:
         x, y = scale.x(baseline.latency_ms), scale.y(baseline.accuracy)

@@ -63,7 +63,8 @@ def table(
 ) -> str:
     """An HTML table of cells that are HTML already.
 
-    ``align`` has a letter a column: l left, r right, w left and wrapped; ``marked`` rows are highlighted. Empty without rows.
+    ``align`` has a letter a column: l left, r right, w left and wrapped; ``marked`` rows are highlighted. Empty without
+    rows.
     """
     if not rows:
         return ""

@@ -36,7 +36,8 @@ p{max-width:44rem;margin:.5rem 0 1rem}
 .quiet,figcaption,.note{color:var(--muted);font-size:.9rem}
 a{color:var(--fp32)}
 code,pre{font:.86em/1.5 var(--mono)}
-pre{background:var(--card);border-radius:6px;padding:.75rem 1rem;white-space:pre-wrap;overflow-wrap:anywhere;margin:.6rem 0 1rem}
+pre{background:var(--card);border-radius:6px;padding:.75rem 1rem;white-space:pre-wrap;
+overflow-wrap:anywhere;margin:.6rem 0 1rem}
 code.inline{background:var(--card);border-radius:4px;padding:.1em .35em}
 figure{margin:1rem 0 0}figcaption{margin-top:.4rem;max-width:44rem}
 .banner{border-left:3px solid var(--int8);background:var(--card);padding:.7rem 1rem;border-radius:0 6px 6px 0;

@@ -111,7 +111,7 @@ def limit(name: str, value: float) -> str:
 
 
 def argument(value: float, steps: Sequence[tuple[float, str]]) -> str:
-    """A quantity as an option takes it, in the largest unit that writes it whole: 1e6 bytes → ``1MB``, 1200 s → ``20m``.
+    """A quantity as an option takes it, in the largest unit that writes it whole: 1e6 bytes → ``1MB``.
 
     ``steps``: (factor, unit), largest first, the last with factor 1.
     """

@@ -38,7 +38,9 @@ class Store:
     the store is opened again, such as the space and the data's fingerprint. Raises InputError in one line when the
     file is no store, is damaged, cannot be written, or holds the records of something else.
 
-    Use it as a context manager, or call :meth:`close`: an open store keeps SQLite's ``-wal`` file beside its own.
+    Use it as a context manager, or call :meth:`close`: an open store keeps SQLite's ``-wal`` file beside its own. Do not
+    copy or hash the file from the process that has it open: POSIX drops a process's locks on a file when it closes
+    any descriptor of it, and SQLite relies on them.
     """
 
     def __init__(

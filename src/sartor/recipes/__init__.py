@@ -1,0 +1,1 @@
+"""Straight-line programs that join the parts: the main job and what surrounds it."""

@@ -1,0 +1,173 @@
+"""The end of a fit: test accuracy, once, and everything the report tells, written into the run."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sartor import disk
+from sartor.measure.accuracy import accuracy
+from sartor.measure.device import cores
+from sartor.measure.target import open_target
+from sartor.records import Record
+from sartor.recipes.explore import Explored
+from sartor.recipes.probe import Probed
+from sartor.recipes.prove import Proof, arrays, ship
+from sartor.recipes.specialise import Made
+from sartor.recipes.workshop import Workshop
+from sartor.report.card import model_card
+from sartor.report.table import write_front
+from sartor.search import audit
+from sartor.train.loop import Training
+
+MISTAKES = 24
+"""Sample mistakes shown of the picked member."""
+
+POINTS = 300
+"""Points kept of a learning curve."""
+
+
+class Curve:
+    """A learning curve: loss and learning rate by step and second, thinned as it grows."""
+
+    def __init__(self, name: str):
+        import time
+
+        self.name = name
+        self._begin = time.monotonic()
+        self._points: list[dict[str, float]] = []
+        self._every = 1
+
+    def add(self, state: Training, loss: float, lr: float) -> None:
+        import time
+
+        if state.step % self._every:
+            return
+        seconds = time.monotonic() - self._begin
+        self._points.append({"seconds": round(seconds, 2), "step": state.step, "loss": round(loss, 5), "lr": round(lr, 6)})
+        if len(self._points) >= 2 * POINTS:
+            self._points = self._points[1::2]
+            self._every *= 2
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "points": self._points}
+
+
+def conclude(
+    shop: Workshop,
+    probed: Probed,
+    explored: Explored,
+    made: Sequence[Made],
+    proof: Proof,
+    tuned: Sequence[dict[str, Any]],
+    curves: Sequence[Curve],
+    times: Sequence[dict[str, Any]],
+) -> list[Record]:
+    """Measure the front (and the largest network, as trained) on the test images; write front, models and evidence."""
+    networks = {m.name: m for m in made}
+    picked = max(proof.front, key=lambda r: (r.metrics["accuracy_val"], -r.metrics["latency_ms"]))
+    tested: list[Record] = []
+    confusion: dict[str, Any] = {}
+    mistakes: dict[str, Any] = {}
+    for record in proof.front:
+        right, predictions = _test(shop, record)
+        tested.append(replace(record, metrics={**record.metrics, "accuracy_test": right}))
+        if record.name == picked.name:
+            key = f"{record.name}/{record.precision}"
+            confusion[key] = _confusion(shop, predictions)
+            mistakes[key] = _mistakes(shop, predictions)
+    baselines = [
+        {
+            "name": f"doing nothing: the largest network as trained, {record.precision}",
+            "accuracy_val": record.metrics["accuracy_val"],
+            "accuracy_test": _test(shop, record)[0],
+            "latency_ms": record.metrics["latency_ms"],
+            "note": "no search, no fine-tuning",
+        }
+        for record in proof.passed
+        if networks[record.name.removesuffix("-int8")].name == "largest" and record.precision == shop.job.precision[0]
+    ]
+    info = disk.read_json(shop.path / "run.json")
+    for record in tested:
+        ship(shop, record, networks[record.name.removesuffix("-int8")], model_card(record, info))
+    race = [
+        {
+            "what": f"operator {r['operator']}",
+            "kept": any(r["operator"] in c.options for c in probed.space.choices if c.name.endswith(".op")),
+            "why": f"validation accuracy {100 * r['accuracy']:.1f}% after {r['seconds']:.0f} s alone, {r['latency_ms']:.3f} ms",
+        }
+        for r in probed.race
+    ]
+    evidence = {
+        "space": {"choices": probed.space.to_list(), "archs": str(probed.space.count())},
+        "search": {
+            "strategy": "LINAS: iterated predictors and NSGA-II",
+            "evaluated": len(explored.found),
+            "measured": len({r.arch for r in [*explored.found, *explored.sampled]}),
+            "predicted": explored.ranked,
+            "history": [_point(r, "search") for r in explored.found] + [_point(r, "random") for r in explored.sampled],
+            "audit": audit.compare(explored.found, explored.sampled),
+        },
+        "baselines": baselines,
+        "tau": audit.kendall_tau(
+            [a["supernet"] for a in explored.alone],
+            [a["alone"] for a in explored.alone],
+            note=f"{len(explored.alone)} networks trained alone for {explored.alone[0]['seconds']:.0f} s each",
+        ),
+        "tried": [*race, *tuned, *proof.tried],
+        "curves": [c.to_dict() for c in curves],
+        "confusion": confusion,
+        "mistakes": mistakes,
+    }
+    disk.write_json(shop.path / "evidence.json", evidence)
+    write_front(shop.path, tested, proof.dropped, picked=picked.name)
+    return tested
+
+
+def _test(shop: Workshop, record: Record) -> tuple[float, np.ndarray]:
+    file = shop.path / "work" / record.name / "model.onnx"
+    runner = open_target(shop.job.target, cores())
+    return accuracy(runner, file, arrays(shop, shop.dataset.test, int(record.arch["resolution"])))
+
+
+def _point(record: Record, kind: str) -> dict[str, Any]:
+    return {
+        "accuracy_val": record.metrics["accuracy_val"],
+        "latency_ms": record.metrics["latency_ms"],
+        "kind": kind,
+    }
+
+
+def _confusion(shop: Workshop, predictions: np.ndarray) -> list[list[int]]:
+    """Rows: true classes, columns: predicted ones."""
+    k = len(shop.dataset.classes)
+    matrix = np.zeros((k, k), np.int64)
+    np.add.at(matrix, (shop.dataset.test.labels, predictions), 1)
+    return [[int(v) for v in row] for row in matrix]
+
+
+def _mistakes(shop: Workshop, predictions: np.ndarray) -> list[dict[str, Any]]:
+    """A seeded sample of what was classified wrongly, as small PNGs."""
+    test, classes = shop.dataset.test, shop.dataset.classes
+    wrong = np.flatnonzero(predictions != test.labels)
+    rows = np.sort(np.random.default_rng(shop.job.seed).permutation(wrong)[:MISTAKES])
+    samples = []
+    for row, pixels in zip(rows, test.take(rows).numpy() if len(rows) else [], strict=True):
+        image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        image.thumbnail((96, 96))
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        samples.append(
+            {
+                "png_base64": base64.b64encode(stream.getvalue()).decode(),
+                "true": classes[int(test.labels[row])],
+                "predicted": classes[int(predictions[row])],
+            }
+        )
+    return samples

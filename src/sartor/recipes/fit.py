@@ -1,0 +1,262 @@
+"""The main job: from labelled images and a budget to a front of exported, measured, proven networks.
+
+    sartor fit DATA --max-latency 2ms --time 30m --out RUN
+
+Straight-line: data → probe → supernet → search → specialise → prove → report. Each stage is a file beside this one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sartor import disk
+from sartor.data import Dataset, open_data
+from sartor.errors import BudgetError, InputError, SartorError, Stopped
+from sartor.measure.device import fingerprint, versions
+from sartor.models import Supernet
+from sartor.records import Budget
+from sartor.recipes.evidence import Curve, conclude
+from sartor.recipes.explore import choose, explore, search_budget
+from sartor.recipes.job import Job, data_name
+from sartor.recipes.journal import Journal
+from sartor.recipes.plan import Clock, plan
+from sartor.recipes.probe import Probed, describe, probe
+from sartor.recipes.prove import prove
+from sartor.recipes.run import Run, open_run
+from sartor.recipes.specialise import specialise
+from sartor.recipes.voice import Voice
+from sartor.recipes.workshop import Workshop
+from sartor.train.loop import Training, train
+from sartor.train.schedule import SCHEDULES
+from sartor.train.steps import supernet_step
+
+FORMAT = 1
+DEFAULT_SCHEDULE = "delayed_shrinking"
+"""Whichever ``benchmarks/schedules.py`` shows best (docs/log.md)."""
+
+MEMBERS = 6
+"""Networks that are specialised: enough to cover a front, few enough to train."""
+
+
+def fit(
+    data: Any,
+    *,
+    model: Any = None,
+    max_latency_ms: float | None = None,
+    max_size_bytes: int | None = None,
+    max_macs: int | None = None,
+    max_memory_bytes: int | None = None,
+    time_s: float = 1800.0,
+    target: str = "onnxruntime",
+    threads: int = 1,
+    precision: Sequence[str] = ("fp32", "int8"),
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    schedule: str = DEFAULT_SCHEDULE,
+    verbosity: int = 1,
+) -> Run | None:
+    """Fit networks to ``data`` (see :func:`sartor.open_data`) within a budget, in about ``time_s`` seconds of work.
+
+    Returns the run; None after a dry run, which only says how the time would be spent. The same call goes on where a
+    stopped or killed run was. Raises InputError for unusable arguments or data, BudgetError naming the nearest miss
+    when no network met the budget, Stopped on Ctrl-C.
+    """
+    if model is not None:
+        raise InputError("model= is not available yet: leave it out to search a space")
+    budget = Budget(max_latency_ms, max_size_bytes, max_macs, max_memory_bytes)
+    job = Job(data_name(data), budget, time_s, target, threads, tuple(precision), seed, schedule)
+    voice = Voice(verbosity)
+    voice.say(f"Plan for {_duration(time_s)} on {data_name(data)}:")
+    for line in plan(time_s).lines():
+        voice.say(line)
+    if dry_run:
+        return None
+    path = Path(out) if out is not None else Path("runs") / (Path(job.data).stem or "run")
+    with disk.lock(path):
+        _claim(path, job, resume, voice)
+        if _info(path).get("status") == "done":
+            voice.say(f"{path} is done already")
+            return open_run(path)
+        try:
+            _work(data, job, path, voice)
+        except KeyboardInterrupt:
+            _note(path, status="stopped")
+            raise Stopped(f"stopped; go on with the same command, or add --resume: --out {path}") from None
+        except SartorError:
+            _note(path, status="failed")
+            raise
+    return open_run(path)
+
+
+def _work(data: Any, job: Job, path: Path, voice: Voice) -> None:
+    journal = Journal(path / "journal.jsonl")
+    clock = Clock(journal)
+    with voice.stage("data") as tick:
+        dataset = open_data(data, seed=job.seed, on_progress=lambda done, total: tick(done / max(1, total), ""))
+    _check_same_data(path, dataset)
+    dataset.write_splits(path / "splits.json")
+    _note(path, data=_about(dataset), plan=plan(job.time_s).to_dict())
+    shop = Workshop(job, dataset, path, journal, clock, voice)
+    voice.say(
+        f"  {len(dataset.train):,} train, {len(dataset.val):,} validation, {len(dataset.test):,} test images "
+        f"of {len(dataset.classes)} classes at {dataset.resolution} pixels"
+    )
+    for line in dataset.skipped[:5]:
+        voice.say(f"  skipped {line}")
+
+    times = []
+    seconds = clock.begin("probe", job.time_s)
+    share = plan(job.time_s).seconds["supernet"]
+    with voice.stage("probe") as tick:
+        probed = probe(shop, seconds, share, tick)
+    times.append({"stage": "probe", "seconds": clock.end("probe")})
+    voice.say(f"  race: {describe(probed.race)}; mirroring {'helps nothing away' if probed.flip else 'would mislead'}")
+    voice.say(f"  space: {probed.space.count():,} networks of width ≤ {probed.width}, depth ≤ {probed.depth}")
+
+    curves: list[Curve] = []
+    seconds = clock.begin("supernet", job.time_s)
+    supernet = _train_supernet(shop, probed, seconds, curves)
+    times.append({"stage": "supernet", "seconds": clock.end("supernet")})
+
+    seconds = clock.begin("search", job.time_s)
+    with voice.stage("search") as tick:
+        explored = explore(shop, supernet, seconds, probed.flip, tick)
+    times.append({"stage": "search", "seconds": clock.end("search")})
+    chosen = choose(explored.found, search_budget(shop), MEMBERS)
+    voice.say(f"  {len(explored.found)} networks measured, {explored.ranked:,} ranked; {len(chosen)} go on")
+
+    seconds = clock.begin("specialise", job.time_s)
+    curve = Curve("specialise")
+    with voice.stage("specialise") as tick:
+        made, tuned = specialise(shop, supernet, chosen, seconds, probed.flip, tick, curve.add)
+    curves.append(curve)
+    times.append({"stage": "specialise", "seconds": clock.end("specialise")})
+
+    clock.begin("prove", job.time_s)
+    with voice.stage("prove") as tick:
+        proof = prove(shop, made, tick)
+        if not proof.front:
+            raise BudgetError(_nearest(shop, proof.passed, proof.dropped))
+        tick(0.8, "test images, once")
+        conclude(shop, probed, explored, made, proof, tuned, curves, times)
+    times.append({"stage": "prove", "seconds": clock.end("prove")})
+    _note(path, status="done", times=times, seconds=round(clock.elapsed, 1))
+    from sartor.report.html import write_report
+
+    write_report(path)
+
+
+def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list[Curve]) -> Supernet:
+    torch.manual_seed(shop.job.seed)
+    supernet = Supernet(probed.space, shop.builder).to(shop.device)
+    supernet = supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if "supernet.end" in shop.journal:
+        supernet.load_state_dict(shop.load("supernet"))
+        return supernet.eval()
+    inputs = shop.inputs("supernet", flip=probed.flip)
+    curve = Curve("supernet, largest network")
+    curves.append(curve)
+    with shop.voice.stage("supernet") as tick:
+
+        def progress(state: Training, loss: float, lr: float) -> None:
+            curve.add(state, loss, lr)
+            tick(state.progress, f"loss {loss:.3f}")
+
+        train(
+            supernet,
+            supernet_step(supernet, SCHEDULES[shop.job.schedule], inputs, shop.recipe),
+            shop.batches,
+            shop.recipe,
+            seconds=seconds,
+            name="supernet",
+            decide=shop.journal.once,
+            checkpoint=shop.checkpoints / "supernet-training.safetensors",
+            on_progress=progress,
+        )
+    shop.save("supernet", supernet.state_dict())
+    return supernet
+
+
+def _claim(path: Path, job: Job, resume: bool, voice: Voice) -> None:
+    """Begin a run in ``path``, or go on with the one that is there when it was asked for the same."""
+    if (path / "run.json").exists():
+        info = _info(path)
+        differences = job.differences(info.get("arguments", {}))
+        if differences:
+            raise InputError(
+                f"{path} holds a run with other arguments ({', '.join(differences)} differ): "
+                "repeat its arguments to go on, or choose another --out"
+            )
+        if info.get("sartor") != versions()["sartor"]:
+            raise InputError(f"{path} was made by Sartor {info.get('sartor')}: go on with that version or choose another --out")
+        voice.say(f"going on with {path}")
+        return
+    if resume:
+        raise InputError(f"{path} holds no run to resume: leave out --resume to begin one")
+    strangers = [p.name for p in path.iterdir() if p.name not in (".lock", "journal.jsonl")]
+    if strangers:
+        raise InputError(f"{path} holds other files ({sorted(strangers)[0]}, …): choose an empty or a new --out")
+    info = {
+        "format": FORMAT,
+        "sartor": versions()["sartor"],
+        "status": "running",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "arguments": job.to_dict(),
+        "versions": versions(),
+        "device": fingerprint(),
+        "seed": job.seed,
+    }
+    disk.write_json(path / "run.json", info)
+
+
+def _info(path: Path) -> dict[str, Any]:
+    info = disk.read_json(path / "run.json")
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise InputError(f"{path} holds a run of another format: choose another --out")
+    return info
+
+
+def _note(path: Path, **entries: Any) -> None:
+    """Update run.json. The status of a run that goes on is running again."""
+    info = _info(path)
+    info["status"] = "running"
+    disk.write_json(path / "run.json", {**info, **entries})
+
+
+def _check_same_data(path: Path, dataset: Dataset) -> None:
+    held = _info(path).get("data")
+    if held and held.get("fingerprint") != dataset.fingerprint:
+        raise InputError(f"{path} holds a run on other data than {dataset.name} is now: choose another --out")
+
+
+def _about(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "classes": list(dataset.classes),
+        "channels": dataset.channels,
+        "resolution": dataset.resolution,
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "fingerprint": dataset.fingerprint,
+        "skipped": list(dataset.skipped),
+        "splits": {k: dict(v) for k, v in dataset.splits.items()},
+    }
+
+
+def _nearest(shop: Workshop, records: Sequence[Any], dropped: Sequence[dict[str, str]]) -> str:
+    if not records:
+        return f"no network could be shipped: {dropped[0]['reason'] if dropped else 'none was exported'}"
+    nearest = min(records, key=lambda r: shop.job.budget.excess(r.metrics))
+    broken = "; ".join(shop.job.budget.violations(nearest.metrics))
+    return f"no network met the budget; the nearest is {nearest.name} ({nearest.precision}): {broken}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"

@@ -1,0 +1,216 @@
+"""Export every member, quantise it, and check the files: parity, accuracy, latency, size, memory, budget.
+
+What a record says was measured on the file that is shipped. A file that fails a check is dropped with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sartor.compress.quantize import quantize_int8
+from sartor.disk import write_atomic
+from sartor.errors import InputError
+from sartor.export.onnx import export_onnx
+from sartor.export.parity import parity
+from sartor.measure.accuracy import accuracy
+from sartor.measure.counts import counts
+from sartor.measure.device import cores
+from sartor.measure.memory import peak_activation_bytes
+from sartor.measure.target import open_target
+from sartor.records import Arch, Record
+from sartor.recipes.specialise import Made
+from sartor.recipes.voice import Tick
+from sartor.recipes.workshop import Workshop
+from sartor.search import pareto
+from sartor.search.objective import costs
+
+PARITY = 1e-5
+"""Largest error of an fp32 file, relative to the largest eager output (promise 2)."""
+
+AGREEMENT = 0.9
+"""Least share of validation images an int8 file must label as its fp32 file does (promise 2)."""
+
+CALIBRATION_IMAGES = 256
+"""Train images that set the ranges of 8-bit activations."""
+
+
+@dataclass
+class Candidate:
+    """An exported file on its way to the front."""
+
+    name: str
+    arch: Arch
+    precision: str
+    file: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+    predictions: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The files that passed (as records), those on the front among them, and those dropped, with the reasons."""
+
+    passed: list[Record]
+    front: list[Record]
+    dropped: list[dict[str, str]]
+    tried: list[dict[str, Any]]
+
+
+def prove(shop: Workshop, made: Sequence[Made], tick: Tick) -> Proof:
+    """Export, quantise, check and measure ``made``; keep the front in validation accuracy and measured latency."""
+    candidates: list[Candidate] = []
+    dropped: list[dict[str, str]] = []
+    for index, member in enumerate(made):
+        tick(0.7 * index / len(made), f"exporting {member.name}")
+        candidates += _files(shop, member, dropped)
+    _time(shop, candidates, tick)
+    records = [_record(shop, c) for c in candidates]
+    passed = []
+    for record in records:
+        broken = shop.job.budget.violations(record.metrics)
+        if broken:
+            dropped.append({"name": record.name, "precision": record.precision, "reason": "; ".join(broken)})
+        else:
+            passed.append(record)
+    front = _front(passed)
+    tried = _verdicts(records, front)
+    return Proof(records, front, dropped, tried)
+
+
+def _files(shop: Workshop, member: Made, dropped: list[dict[str, str]]) -> list[Candidate]:
+    """The fp32 and int8 files of one member that pass parity, with accuracy measured from the file."""
+    side = int(member.arch["resolution"])
+    folder = shop.path / "work" / member.name
+    network = member.network.cpu().float()
+    file = folder / "model.onnx"
+    export_onnx(network, shop.shape(member.arch), file, metadata={"sartor": json.dumps(preprocessing(shop, member.name))})
+    error = parity(network, file, shop.shape(member.arch))
+    if error > PARITY:
+        reason = f"parity: the file is {error:.1e} off the network, over {PARITY:.0e}"
+        dropped.append({"name": member.name, "precision": "fp32", "reason": reason})
+        return []
+    counted = counts(network, shop.shape(member.arch))
+    base = {"macs": counted.macs, "params": counted.params}
+    plain = Candidate(member.name, member.arch, "fp32", file, {**base, "parity": error})
+    _judge(shop, plain, side)
+    candidates = [plain] if "fp32" in shop.job.precision else []
+    if "int8" in shop.job.precision:
+        name = f"{member.name}-int8"
+        quantised = Candidate(name, member.arch, "int8", shop.path / "work" / name / "model.onnx", dict(base))
+        images = [x.cpu().numpy() for x in shop.calibration(side, CALIBRATION_IMAGES)]
+        try:
+            quantize_int8(file, quantised.file, images)
+            _judge(shop, quantised, side)
+        except InputError as error_:
+            dropped.append({"name": name, "precision": "int8", "reason": f"quantisation: {error_}"})
+            return candidates
+        assert plain.predictions is not None
+        agreement = float(np.mean(plain.predictions == quantised.predictions))
+        quantised.metrics["agreement"] = agreement
+        if agreement < AGREEMENT:
+            reason = f"parity: labels {100 * agreement:.1f}% of images as fp32 does, under {100 * AGREEMENT:.0f}%"
+            dropped.append({"name": name, "precision": "int8", "reason": reason})
+        else:
+            candidates.append(quantised)
+    return candidates
+
+
+def _judge(shop: Workshop, candidate: Candidate, side: int) -> None:
+    """Accuracy on validation, size and memory, all from the file."""
+    runner = open_target(shop.job.target, cores())
+    right, candidate.predictions = accuracy(runner, candidate.file, arrays(shop, shop.dataset.val, side))
+    candidate.metrics |= {
+        "accuracy_val": right,
+        "size_bytes": candidate.file.stat().st_size,
+        "peak_memory_bytes": peak_activation_bytes(candidate.file),
+    }
+
+
+def _time(shop: Workshop, candidates: Sequence[Candidate], tick: Tick) -> None:
+    """Latency of all files in interleaved rounds, so that the front compares what ran under the same conditions."""
+    tick(0.75, "timing all files")
+
+    def measure() -> list[dict[str, Any]]:
+        return [latency.to_dict() for latency in shop.target.latencies([c.file for c in candidates], runs=300)]
+
+    key = "prove.latency." + ",".join(c.name for c in candidates)
+    for candidate, latency in zip(candidates, shop.journal.once(key, measure), strict=True):
+        candidate.metrics |= {"latency_ms": latency["median_ms"], "latency_p95_ms": latency["p95_ms"]}
+
+
+def _record(shop: Workshop, candidate: Candidate) -> Record:
+    from sartor.measure.device import fingerprint, versions
+
+    metrics = {k: float(v) for k, v in candidate.metrics.items()}
+    provenance = {
+        "seed": shop.job.seed,
+        "device": fingerprint(),
+        "versions": versions(),
+        "target": {"name": shop.job.target, "threads": shop.job.threads},
+        "data": {"fingerprint": shop.dataset.fingerprint, "accuracy_val": "val", "accuracy_test": "test"},
+    }
+    return Record(candidate.name, candidate.arch, candidate.precision, metrics, provenance)
+
+
+def _front(records: Sequence[Record]) -> list[Record]:
+    if not records:
+        return []
+    kept = pareto.nondominated(costs(records))
+    return sorted(
+        (r for r, keep in zip(records, kept, strict=True) if keep), key=lambda r: r.metrics["latency_ms"]
+    )
+
+
+def _verdicts(records: Sequence[Record], front: Sequence[Record]) -> list[dict[str, Any]]:
+    """For each int8 file: did it measure better than its fp32 twin?"""
+    plain = {r.name: r for r in records if r.precision == "fp32"}
+    names = {r.name for r in front}
+    verdicts = []
+    for record in records:
+        twin = plain.get(record.name.removesuffix("-int8"))
+        if record.precision != "int8" or twin is None:
+            continue
+        speed = twin.metrics["latency_ms"] / record.metrics["latency_ms"]
+        change = 100 * (record.metrics["accuracy_val"] - twin.metrics["accuracy_val"])
+        why = f"{speed:.2f} times as fast, validation accuracy {change:+.2f} points"
+        verdicts.append({"what": f"8 bits for {twin.name}", "kept": record.name in names, "why": why})
+    return verdicts
+
+
+def arrays(shop: Workshop, images: Any, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A split as the runtime takes it: contiguous float32 [n, C, H, W] and int64 [n]."""
+    for batch, labels in shop.labelled(images, side):
+        yield np.ascontiguousarray(batch.cpu().numpy()), labels.numpy()
+
+
+def preprocessing(shop: Workshop, name: str) -> dict[str, Any]:
+    """What travels in the file so that it can be run on images by anyone."""
+    data = shop.dataset
+    return {
+        "format": 1,
+        "name": name,
+        "classes": list(data.classes),
+        "channels": data.channels,
+        "resolution": data.resolution,
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }
+
+
+def ship(shop: Workshop, record: Record, made: Made, card: str) -> None:
+    """Write ``models/NAME``: the file, the weights, the arch and the card."""
+    from safetensors.torch import save_file
+
+    folder = shop.path / "models" / record.name
+    state = {k: v.detach().contiguous().cpu() for k, v in made.network.state_dict().items()}
+    write_atomic(folder / "model.onnx", (shop.path / "work" / record.name / "model.onnx").read_bytes())
+    write_atomic(folder / "model.safetensors", lambda part: save_file(state, part))
+    arch = {"arch": dict(record.arch), "precision": record.precision, "preprocessing": preprocessing(shop, record.name)}
+    write_atomic(folder / "arch.json", json.dumps(arch, indent=2) + "\n")
+    write_atomic(folder / "card.md", card)

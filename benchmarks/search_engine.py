@@ -3,10 +3,10 @@
     python benchmarks/search_engine.py                     # 20 seeds, both tables: about 10 minutes on one core
     python benchmarks/search_engine.py --seeds 3 --evaluations 100
 
-Prints one table: for every table and strategy, the evaluations until the hypervolume of what was evaluated reaches 95% of
-the hypervolume of the whole table's front (median over seeds, quartiles, and how many seeds got there), the share reached
-at a quarter, half and all of the evaluations, and the strategy's own seconds a search. Hypervolume is accuracy (in points)
-times log cost, counted from the table's median accuracy and its most expensive front member.
+Prints one table: for every table and strategy, the evaluations until the hypervolume of what was evaluated reaches 95%
+of the hypervolume of the whole table's front (median over seeds, quartiles, and how many seeds got there), the share
+reached at a quarter, half and all of the evaluations, and the strategy's own seconds a search. Hypervolume is accuracy
+(in points) times log cost, counted from the table's median accuracy and its most expensive front member.
 
 The tables are found through $SARTOR_DATA, else ../shared/data beside the project.
 """
@@ -34,7 +34,7 @@ from sartor.search import pareto
 from sartor.search.linas import linas
 from sartor.search.loop import search
 from sartor.search.nsga2 import nsga2
-from sartor.search.objective import ACCURACY_LATENCY, costs
+from sartor.search.objective import costs
 from sartor.search.random import random_search
 from sartor.space.choice import Choice
 from sartor.space.space import Space
@@ -101,7 +101,7 @@ def nas_bench_macro(data: Path) -> Table:
 
 
 def synthetic(layers: int = 8) -> Table:
-    """A stand-in for where the tables are absent: layers that add capacity and cost, and interact with their neighbours."""
+    """A stand-in for where the tables are absent: layers that add capacity and cost, and interact with neighbours."""
     space = Space(tuple(Choice(f"layer{i}", (0, 1, 2)) for i in range(layers)))
     rng = random.Random(0)
     gain = [[0.0, *sorted(rng.random() for _ in range(2))] for _ in range(layers)]
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--strategies", default="random,nsga2 (Optuna),nsga2,linas")
     parser.add_argument("--data", type=Path, default=data_dir())
     options = parser.parse_args()
-    print(f"{options.seeds} seeds, {options.evaluations} evaluations in batches of {BATCH}, objectives {ACCURACY_LATENCY}")
+    print(f"{options.seeds} seeds, {options.evaluations} evaluations in batches of {BATCH}")
     quarter, half = options.evaluations // 4, options.evaluations // 2
     for table in (nas_bench_201(options.data), nas_bench_macro(options.data)):
         print(f"\n{table.name} ({len(table.metrics):,} archs)")

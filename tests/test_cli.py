@@ -257,7 +257,8 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]
 def test_dry_run_prints_a_plan_and_writes_nothing(tmp_path: Path) -> None:
     outcome = run(*FIT, "--out", tmp_path / "run", "--dry-run", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
-    assert outcome.stdout.strip()
+    for stage in ("supernet", "search", "specialise", "prove"):
+        assert stage in outcome.stderr  # where all that a fit says goes: stdout is for the result
     assert not list(tmp_path.iterdir())
 
 
@@ -330,7 +331,8 @@ def test_stop_and_resume(tmp_path: Path) -> None:
 @pytest.mark.heavy
 def test_a_run_is_guarded(digits_run: tuple[Path, Outcome], tmp_path: Path) -> None:
     folder, _ = digits_run
-    assert_one_line(run(*FIT, "--out", folder, "-q"), 2, "--resume")  # there is a run already
+    assert run(*FIT, "--out", folder, "-q").stdout == f"{folder}\n"  # done already: said again, not done again
+    assert_one_line(run(*FIT, "--seed", "1", "--out", folder, "-q"), 2, "seed")
     with lock(folder):
         assert_one_line(run(*FIT, "--out", folder, "--resume", "-q"), 2, "in use")
     np.savez(
@@ -365,14 +367,20 @@ def floats(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "make"),
-    [("nowhere", None), ("empty", empty), ("one", one_class), ("broken", not_images), ("floats.npz", floats)],
+    ("name", "make", "said"),
+    [
+        ("nowhere", None, "nowhere"),
+        ("empty", empty, "empty"),
+        ("one", one_class, "one"),
+        ("broken", not_images, "broken"),
+        ("floats.npz", floats, "NaN"),
+    ],
 )
-def test_broken_data_is_one_line(name: str, make: Callable[[Path], None] | None, tmp_path: Path) -> None:
+def test_broken_data_is_one_line(name: str, make: Callable[[Path], None] | None, said: str, tmp_path: Path) -> None:
     if make is not None:
         make(tmp_path / name)
     outcome = run("fit", tmp_path / name, "--time", "40s", "--quiet", "--out", tmp_path / "run")
-    assert_one_line(outcome, 2, name)
+    assert_one_line(outcome, 2, said)
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,11 @@ def fit(
     ] = "fp32,int8",
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="The seed of everything random.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="RUN", help="The folder of the run. Default: a new one here.")
+        Path | None, typer.Option("--out", "-o", metavar="RUN", help="The folder of the run. Default: runs/NAME.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on, and never begin anew: --out must hold a run.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how the time would be spent, and stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the folder of the run.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on the way.")] = False,
@@ -151,7 +153,7 @@ def fit(
     """Search, train, cut, quantise, export and measure: the main job.
 
     Ends within --time with a folder that holds the front, a report and one exported network for each member. Ctrl-C
-    stops cleanly; the same command with --resume goes on.
+    stops cleanly; the same command goes on.
 
     \b
     Examples:
@@ -161,8 +163,8 @@ def fit(
     """
     if quiet and verbose:
         raise InputError("--quiet and --verbose contradict each other: give one of them")
-    if as_json and dry_run:
-        raise InputError("--dry-run prints a plan for people: leave out --json")
+    if dry_run and (as_json or quiet):
+        raise InputError("--dry-run prints a plan for people: leave out --json and --quiet")
     if model is not None:
         raise InputError(
             f"--model {model}: cutting a given network is not yet available; leave it out to search a space"
@@ -185,9 +187,11 @@ def fit(
         dry_run=dry_run,
         verbosity=0 if quiet or as_json else 2 if verbose else 1,
     )
-    if quiet and not dry_run:
+    if run is None:  # a dry run
+        return
+    if quiet and not as_json:
         print(run.path)
-    elif not dry_run:
+    else:
         terminal.print_front(run, as_json)
 
 

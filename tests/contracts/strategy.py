@@ -100,7 +100,9 @@ class StrategySuite:
         assert propose(CONDITIONAL, history, random.Random(0), 8) == [left]
 
     def test_survives_archs_that_could_not_be_measured(self, propose: Strategy):
-        history = [Record(r.name, r.arch, metrics={"latency_ms": r.metrics["latency_ms"]}) for r in history_of(FLAT, 12)]
+        history = [
+            Record(r.name, r.arch, metrics={"latency_ms": r.metrics["latency_ms"]}) for r in history_of(FLAT, 12)
+        ]
         assert len(propose(FLAT, history, random.Random(0), 5)) == 5
         mixed = history + history_of(FLAT, 30, seed=1)
         assert len(propose(FLAT, mixed, random.Random(0), 5)) == 5

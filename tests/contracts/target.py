@@ -44,7 +44,8 @@ class TargetSuite:
     target: Target
 
     @pytest.fixture(scope="class")
-    def files(self, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    @classmethod
+    def files(cls, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         folder = tmp_path_factory.mktemp("target")
         for width in (16, 64):
             export_onnx(network(width), SHAPE, folder / f"{width}.onnx", draft=True)
@@ -75,7 +76,7 @@ class TargetSuite:
     def test_a_file_beside_itself_is_as_fast(self, files: dict[int, Path]) -> None:
         """Interleaving is what makes ratios fair: twice the same file gives a ratio of one."""
         one, other = self.target.latencies([files[64], files[64]], runs=100)
-        assert math.isclose(one.median_ms, other.median_ms, rel_tol=0.1)
+        assert math.isclose(one.median_ms, other.median_ms, rel_tol=0.15)
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"nowhere\.onnx is missing"):

@@ -113,7 +113,7 @@ def test_decoding_processes_end_with_their_parent(write, images):
     assert alive(worker)
     parent.kill()
     parent.communicate()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(worker)

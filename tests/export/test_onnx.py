@@ -106,6 +106,23 @@ def test_the_file_as_promised(tmp_path: Path, draft: bool, capfd: pytest.Capture
         assert session.run(None, {"images": np.zeros((n, 3, 16, 16), np.float32)})[0].shape == (n, 10)
 
 
+class Means(nn.Module):
+    """Means over height and width, spelt in every way, and three that are none."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spellings = [x.mean((2, 3)), x.mean((-1, -2), keepdim=True).flatten(1), nn.functional.adaptive_avg_pool2d(x, 1)]
+        others = [x.mean(3).mean(2), x.flatten(2).mean(2), x[:, None].mean((3, 4)).flatten(1)]
+        return torch.cat([y.flatten(1) for y in (*spellings, *others)], 1)
+
+
+@pytest.mark.parametrize("draft", [True, False])
+def test_means_over_the_plane_become_pooling(tmp_path: Path, draft: bool) -> None:
+    export_onnx(Means(), (3, 9, 7), tmp_path / "m.onnx", draft=draft)
+    assert parity(Means(), tmp_path / "m.onnx", (3, 9, 7)) <= 1e-5
+    kinds = [node.op_type for node in onnx.load(str(tmp_path / "m.onnx")).graph.node]
+    assert kinds.count("GlobalAveragePool") == 3
+
+
 def test_exporting_under_autocast_stays_fp32(tmp_path: Path) -> None:
     model = network()
     with torch.autocast("cpu", torch.bfloat16):
@@ -154,4 +171,4 @@ class Fixed(nn.Module):
 
 def test_a_fixed_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="batch"):
-        export_onnx(Fixed(), (3, 8, 8), tmp_path / "m.onnx", draft=True)
+        export_onnx(Fixed(), (3, 8, 8), tmp_path / "m.onnx")

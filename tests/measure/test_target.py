@@ -7,8 +7,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from contracts.target import SHAPE, TargetSuite, network
 
+from contracts.target import SHAPE, TargetSuite, network
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
 from sartor.measure.device import cores

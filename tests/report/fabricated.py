@@ -99,8 +99,7 @@ def run_info(**changed: Any) -> dict[str, Any]:
         "status": "done",
         "arguments": {
             "data": "cifar10",
-            "max_latency_ms": 0.5,
-            "max_size_bytes": 1_000_000,
+            "budget": {"max_latency_ms": 0.5, "max_size_bytes": 1_000_000, "max_macs": None, "max_memory_bytes": None},
             "time_s": 1200.0,
             "target": "onnxruntime",
             "threads": 1,
@@ -125,7 +124,7 @@ def run_info(**changed: Any) -> dict[str, Any]:
             "fingerprint": "sha256:" + "12" * 32,
             "splits": splits,
         },
-        "plan": {"stages": [{"name": name, "seconds": seconds} for name, seconds in stages]},
+        "plan": {"stages": [{"name": n, "what": f"what {n} is for", "seconds": s} for n, s in stages]},
         "times": [{"stage": name, "seconds": seconds * (0.9 + 0.04 * i)} for i, (name, seconds) in enumerate(stages)],
         **changed,
     }
@@ -180,7 +179,14 @@ def evidence(picked: str = "m4-int8", precision: str = "int8") -> dict[str, Any]
             ],
             "archs": "1.2e9",
         },
-        "search": {"strategy": "linas", "evaluated": 420, "measured": 120, "predicted": 18_000, "history": history},
+        "search": {
+            "strategy": "linas",
+            "evaluated": 420,
+            "measured": 120,
+            "predicted": 18_000,
+            "history": history,
+            "audit": {"gain_at_equal_cost": 0.031, "hypervolume": {"ratio": 1.18}, "dominated_share": 0.8},
+        },
         "baselines": [
             {
                 "name": "random A",

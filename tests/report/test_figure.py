@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -24,7 +25,7 @@ def test_nice_ticks_cover_in_even_round_steps(low: float, width: float) -> None:
     ticks = nice_ticks(low, low + width)
     assert ticks[0] <= low + 1e-6 * width + 1e-9
     assert ticks[-1] >= low + width - 1e-6 * width - 1e-9
-    gaps = [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(ticks)]
     assert gaps == pytest.approx([gaps[0]] * len(gaps))
     assert 10 ** (math.log10(gaps[0]) % 1) == pytest.approx(
         min((1, 2, 5, 10), key=lambda s: abs(s - 10 ** (math.log10(gaps[0]) % 1)))
@@ -46,9 +47,7 @@ def test_steps_are_the_points_nothing_dominates(points: list[Point]) -> None:
         assert max(s.accuracy for s in stairs if s.latency_ms <= p.latency_ms) == max(
             q.accuracy for q in points if q.latency_ms <= p.latency_ms
         )
-    assert all(
-        a.latency_ms < b.latency_ms and a.accuracy < b.accuracy for a, b in zip(stairs, stairs[1:], strict=False)
-    )
+    assert all(a.latency_ms < b.latency_ms and a.accuracy < b.accuracy for a, b in itertools.pairwise(stairs))
 
 
 @given(
@@ -90,7 +89,7 @@ def test_the_command_draws_a_run(tmp_path: Path) -> None:
     text = (tmp_path / "front.svg").read_text()
     assert "One sartor fit on cifar10" in text
     assert "budget 0.5 ms" in text
-    with pytest.raises(SystemExit, match="error: .* is not a run"):
+    with pytest.raises(SystemExit, match=r"error: .* is not a run"):
         main([str(tmp_path), str(tmp_path / "x.svg")])
     with pytest.raises(SystemExit, match="usage"):
         main([])

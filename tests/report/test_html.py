@@ -63,8 +63,10 @@ class Outline(HTMLParser):
 
 def outline(page: str) -> Outline:
     parser = Outline()
-    # Plotly's own source (5 MB) is not under test and slow to scan.
-    parser.feed(re.sub(r"<script>/\*\*.*?</script>", "<script></script>", page, count=1, flags=re.DOTALL))
+    # Plotly's own source (5 MB, the first script) is not under test and slow to scan.
+    start = page.find("<script>")
+    end = page.find("</script>", start)
+    parser.feed(page if start < 0 else page[: start + len("<script>")] + page[end:])
     parser.close()
     assert parser.open == []
     return parser
@@ -95,6 +97,7 @@ def test_the_story_is_told_in_order(page: str) -> None:
         "size_bytes 5.1e+06 over 1e+06 by 410.0%",
         "cat taken for dog",
         "1.2 × 109",  # the exponent is a superscript
+        "+3.1 points on average. Its front covers 1.18 times the hypervolume.",
         "12% slower than fp32 on this processor",
         "10 min 02 s of 10 min 40 s",
         "sartor fit cifar10 --max-latency 0.5ms --max-size 1MB --time 20m",
@@ -139,7 +142,8 @@ def test_the_front_chart_shows_what_the_front_says(page: str) -> None:
             for r in front_records()
             if r.precision == precision
         ]
-        assert list(zip(traces[precision]["x"], traces[precision]["y"], strict=True)) == pytest.approx(expected)
+        assert traces[precision]["x"] == [latency for latency, _ in expected]
+        assert traces[precision]["y"] == pytest.approx([accuracy for _, accuracy in expected])
     assert traces["picked"]["x"] == [0.411]
 
 
@@ -183,7 +187,7 @@ def _paths(value: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return [p for key, inner in value.items() for p in ((*prefix, key), *_paths(inner, (*prefix, key)))]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_report_is_written_whatever_is_missing(data: st.DataObject) -> None:
     """Any part of run.json and evidence.json, and any metric of any record, may be absent or null."""

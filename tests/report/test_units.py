@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 
@@ -68,7 +69,7 @@ def test_the_command_asks_for_the_same_budgets(latency: object, size: int, macs:
     """Whatever the arguments were, the command line in the report parses back to them."""
     budget = {"max_latency_ms": float(str(latency)), "max_size_bytes": size, "max_macs": macs, "time_s": float(seconds)}
     words = story.command({"data": "my photos", **budget}).split()
-    options = dict(zip(words, words[1:], strict=False))
+    options = dict(itertools.pairwise(words))
     assert parse_quantity(options["--max-latency"], "latency") == pytest.approx(budget["max_latency_ms"], rel=1e-12)
     assert parse_quantity(options["--max-size"], "size") == size
     assert parse_quantity(options["--max-macs"], "count") == macs

@@ -7,8 +7,8 @@ import random
 
 import numpy as np
 import pytest
-from contracts.strategy import FLAT, evaluate, history_of
 
+from contracts.strategy import FLAT, evaluate, history_of
 from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search import pareto
@@ -25,29 +25,32 @@ def record(name: str, accuracy: float, latency: float) -> Record:
 
 def test_tau_of_a_perfect_and_of_a_reversed_ranking():
     values = [0.1, 0.4, 0.2, 0.9, 0.5]
-    assert kendall_tau(values, values) == {"value": 1.0, "n": 5, "low": 1.0, "high": 1.0, "note": ""}
-    assert kendall_tau(values, [-v for v in values])["value"] == -1.0
+    for other, expected in ((values, 1.0), ([-v for v in values], -1.0)):
+        tau = kendall_tau(values, other, resamples=100, note="ten epochs each")
+        assert [tau[key] for key in ("value", "low", "high")] == pytest.approx([expected] * 3)
+        assert (tau["n"], tau["note"]) == (5, "ten epochs each")
 
 
 def test_taus_interval_covers_the_true_tau():
-    """Of 40 samples of 15 from a bivariate normal (tau = 2/π·asin(ρ)), the 95% interval covers the true tau in most.
+    """Of 25 samples of 15 from a bivariate normal (tau = 2/π·asin(ρ)), the 95% interval covers the true tau in most.
 
     The percentile bootstrap is somewhat narrow at this size; 80% is a floor that a wrong interval would not reach.
     """
     rho, rng, covered = 0.8, np.random.default_rng(0), 0
     true = 2 / np.pi * np.arcsin(rho)
-    for _ in range(40):
+    for _ in range(25):
         a, b = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], size=15).T
-        tau = kendall_tau(a, b, resamples=200)
+        tau = kendall_tau(a, b, resamples=100)
         assert tau["low"] <= tau["value"] <= tau["high"]
         covered += tau["low"] <= true <= tau["high"]
-    assert covered >= 32
+    assert covered >= 20
 
 
 def test_tau_of_too_little_says_so():
     for cheap, true in (([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3])):
         tau = kendall_tau(cheap, true)
-        assert tau["value"] is None and "too few" in tau["note"]
+        assert tau["value"] is None
+        assert "too few" in tau["note"]
         json.dumps(tau, allow_nan=False)
 
 

@@ -6,10 +6,10 @@ import math
 import random
 
 import pytest
-from contracts.strategy import CONDITIONAL, FLAT, InMemory, evaluate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts.strategy import CONDITIONAL, FLAT, InMemory, evaluate
 from sartor.errors import InputError
 from sartor.records import Arch
 from sartor.search.loop import search

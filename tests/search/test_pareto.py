@@ -90,16 +90,15 @@ def test_spread_is_greedy_and_stops_when_nothing_is_gained(base, pool, n):
         assert volumes[index] == max(volumes) > pareto.hypervolume_2d(held, corner)
         held.append(pool[index])
     if len(chosen) < min(n, len(pool)):
-        assert all(
-            pareto.hypervolume_2d([*held, p], corner) == pareto.hypervolume_2d(held, corner) for p in pool
-        )
+        assert all(pareto.hypervolume_2d([*held, p], corner) == pareto.hypervolume_2d(held, corner) for p in pool)
 
 
 def test_crowding_is_the_gap_between_neighbours():
     """Three points on a line of extent 10 in both objectives: the middle one's neighbours are the ends."""
     assert pareto.crowding([[0, 10], [3, 7], [10, 0]]).tolist() == [math.inf, 2.0, math.inf]
     distance = pareto.crowding([[0, 10], [1, 9], [2, 8], [9, 1], [10, 0]])
-    assert distance[1] < distance[2] and distance[1] == pytest.approx((2 + 2) / 10)
+    assert distance[1] < distance[2]
+    assert distance[1] == pytest.approx((2 + 2) / 10)
     assert pareto.crowding([]).tolist() == []
     assert pareto.crowding([[1, 1]]).tolist() == [math.inf]
 

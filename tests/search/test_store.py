@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from contracts.strategy import CONDITIONAL, FLAT, evaluate, history_of
 
+from contracts.strategy import CONDITIONAL, FLAT, evaluate, history_of
 from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search.loop import search
@@ -134,7 +134,8 @@ def test_kill_9_at_random_moments_loses_nothing_finished(tmp_path, project: Path
     paths = [str(project / "src"), str(project / "tests")]
     for _ in range(4):
         child = subprocess.Popen([sys.executable, "-c", CHILD, str(path), str(total), *paths], stdout=subprocess.PIPE)
-        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
         for _ in range(rng.randrange(1, 60)):
             if child.stdout.readline():
                 announced += 1

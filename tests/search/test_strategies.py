@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from contracts.strategy import CONDITIONAL, FLAT, StrategySuite, evaluate, history_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.strategy import CONDITIONAL, FLAT, StrategySuite, evaluate, history_of
 from sartor.records import Budget, Record
 from sartor.search import pareto
 from sartor.search.linas import linas
@@ -64,7 +64,8 @@ def test_random_draws_uniformly_over_what_sample_draws():
 def test_fresh_falls_back_to_the_space_when_the_proposer_repeats_itself():
     stuck = CONDITIONAL.sample(random.Random(0))
     archs = fresh(CONDITIONAL, lambda: stuck, random.Random(1), 5, set())
-    assert archs[0] == stuck and len(set(archs)) == 5
+    assert archs[0] == stuck
+    assert len(set(archs)) == 5
 
 
 points = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=25)
@@ -74,7 +75,8 @@ points = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, m
 def test_survivors_are_sorted_by_constrained_domination(values, data):
     """No survivor is worse than one that follows it: feasible before infeasible, then rank, then excess."""
     cost = np.array(values, dtype=float)
-    excess = np.array(data.draw(st.lists(st.sampled_from([0.0, 0.0, 0.1, 0.7]), min_size=len(cost), max_size=len(cost))))
+    level = st.sampled_from([0.0, 0.0, 0.1, 0.7])
+    excess = np.array(data.draw(st.lists(level, min_size=len(cost), max_size=len(cost))))
     order = survivors(cost, excess, len(cost))
     assert sorted(order) == list(range(len(cost)))
     assert sorted(excess[order] > 0) == list(excess[order] > 0)

@@ -95,6 +95,36 @@ def _strip(proto: onnx.ModelProto) -> None:
     graph.ClearField("value_info")
 
 
+def _pool_means(proto: onnx.ModelProto) -> None:
+    """Write means over height and width as GlobalAveragePool, whichever way the module spells them.
+
+    The new exporter turns average pooling into ReduceMean, which ONNX Runtime can neither quantise (the largest last
+    feature map is turned back into floats) nor run in its blocked layout. GlobalAveragePool it can, both.
+    """
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    rank = {v.name: len(v.type.tensor_type.shape.dim) for v in (*graph.value_info, *graph.input)}
+    axes = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_type == onnx.TensorProto.INT64}
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    axes |= {n.output[0]: onnx.numpy_helper.to_array(a.t) for n in constants for a in n.attribute if a.name == "value"}
+    nodes = []
+    for node in proto.graph.node:
+        over = axes.get(node.input[1]) if node.op_type == "ReduceMean" and len(node.input) > 1 else None
+        if over is None or rank.get(node.input[0]) != 4 or sorted(int(a) % 4 for a in over.reshape(-1)) != [2, 3]:
+            nodes.append(node)
+            continue
+        keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+        pooled = node.output[0] if keep else f"{node.output[0]}/pooled"
+        nodes.append(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], node.name))
+        if not keep:
+            nodes.append(onnx.helper.make_node("Flatten", [pooled], [node.output[0]], f"{node.name}/flat", axis=1))
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name in read]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+
+
 def _check(proto: onnx.ModelProto) -> None:
     if len(proto.graph.input) != 1 or len(proto.graph.output) != 1:
         raise InputError(
@@ -137,6 +167,7 @@ def export_onnx(
                 f"{type(model).__name__} cannot be exported to ONNX for images of {tuple(shape)}: "
                 f"{reason[0] if reason else type(error).__name__}"
             ) from error
+    _pool_means(proto)
     _strip(proto)
     _check(proto)
     proto.producer_name, proto.producer_version = "sartor", ""

@@ -28,6 +28,7 @@ _ROUNDS = 40
 _TRIES = 3
 _SLOW = 1.08
 _CPU_SHARE = 0.97
+_LEAST = 5
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class _Samples:
     per_round: int
     planned: int
     warmup: int
+    seconds: float
     rounds: list[tuple[np.ndarray, float, float]] = field(default_factory=list)  # samples, CPU share, reference
     """Each round's samples in seconds, the share of wall time the thread had the CPU, the reference's time."""
 
@@ -140,20 +142,24 @@ def interleaved(
 ) -> list[Latency]:
     """Time ``calls`` in interleaved rounds: each at least ``runs`` times and for ``min_time_s`` in total.
 
-    ``budget_s`` bounds the seconds spent on each call, warm-up and repeats included; at least 5 samples are taken
-    whatever it says. ``cpu`` is the core the caller pinned the thread to.
+    ``budget_s`` bounds the seconds spent on each call, warm-up and repeats included (without it: four times what the
+    samples need, and a second); at least 5 samples are taken whatever it says. ``cpu`` is the core the caller pinned the thread to.
     """
     begin = time.perf_counter()
-    end = np.inf if budget_s is None else begin + budget_s * len(calls)
     collecting = gc.isenabled()
     gc.disable()
     try:
         _warmed(reference, 0.1)
         table = [_plan(call, runs, min_time_s, budget_s) for call in calls]
-        for number in range(_ROUNDS * _TRIES):
+        if budget_s is not None:
+            end = begin + budget_s * len(calls)
+        else:  # a machine so busy that a round takes ten times its samples must not hold up everything
+            end = time.perf_counter() + sum(1 + 4 * row.planned * row.seconds for row in table)
+        for _ in range(_ROUNDS * _TRIES):
             rest = _rest(table)
             pending = [i for i, row in enumerate(table) if sum(map(len, row.quiet(rest))) < row.planned]
-            if not pending or (number >= 1 and time.perf_counter() > end):
+            enough = all(sum(len(samples) for samples, _, _ in row.rounds) >= _LEAST for row in table)
+            if not pending or (enough and time.perf_counter() > end):
                 break
             for i in pending:
                 table[i].rounds.append(_round(calls[i], reference, table[i].per_round, threads))
@@ -175,9 +181,9 @@ def _plan(call: Call, runs: int, min_time_s: float, budget_s: float | None) -> _
     wanted = max(runs, int(np.ceil(min_time_s / seconds)))
     if budget_s is not None:
         wanted = min(wanted, int(budget_s / 2 / seconds))
-    wanted = max(wanted, 5)
+    wanted = max(wanted, _LEAST)
     per_round = max(-(-wanted // _ROUNDS), min(wanted, int(_CHUNK_S / seconds)), 1)
-    return _Samples(per_round, wanted, warmup)
+    return _Samples(per_round, wanted, warmup, seconds)
 
 
 def _round(call: Call, reference: Call, n: int, threads: int) -> tuple[np.ndarray, float, float]:

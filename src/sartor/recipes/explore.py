@@ -23,6 +23,7 @@ from sartor.search.loop import search
 from sartor.search.objective import costs
 from sartor.search.random import random_search
 from sartor.search.store import Store
+from sartor.train.device import place
 from sartor.train.loop import train
 from sartor.train.steps import plain_step
 
@@ -128,7 +129,7 @@ def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool)
     def one(arch: Arch) -> dict[str, Any]:
         torch.manual_seed(shop.job.seed)
         side = int(arch["resolution"])
-        network = shop.build(arch).to(shop.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = place(shop.build(arch), shop.device)
         step = plain_step(network, shop.inputs(f"alone {arch.key}", flip=flip), shop.recipe, side=side)
         name = f"alone.{arch.key}"
         train(network, step, shop.batches, shop.recipe, seconds=share, name=name, decide=shop.journal.once)

@@ -31,6 +31,7 @@ from sartor.recipes.run import Run, open_run
 from sartor.recipes.specialise import specialise
 from sartor.recipes.voice import Voice
 from sartor.recipes.workshop import Workshop
+from sartor.train.device import place
 from sartor.train.loop import Training, train
 from sartor.train.schedule import SCHEDULES
 from sartor.train.steps import supernet_step
@@ -155,8 +156,7 @@ def _work(data: Any, job: Job, path: Path, voice: Voice) -> None:
 
 def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list[Curve]) -> Supernet:
     torch.manual_seed(shop.job.seed)
-    supernet = Supernet(probed.space, shop.builder).to(shop.device)
-    supernet = supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet = place(Supernet(probed.space, shop.builder), shop.device)
     if "supernet.end" in shop.journal:
         supernet.load_state_dict(shop.load("supernet"))
         return supernet.eval()

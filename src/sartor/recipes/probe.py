@@ -9,6 +9,7 @@ their milliseconds or their training time say so.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
 from sartor.space import OPERATORS, Space, conv_space
 from sartor.train.augment import mirror
+from sartor.train.device import place
 from sartor.train.loop import train
 from sartor.train.recalibrate import accuracy
 from sartor.train.schedule import SCHEDULES
@@ -35,8 +37,10 @@ TIME_FOR_TWO_S = 3600.0
 MIRROR_RATIO = 0.9
 """Mirroring is used when mirrored images, unseen in training, keep at least this share of the accuracy."""
 
-SIZES = ((16, 1), (16, 2), (32, 1), (32, 2), (48, 2), (64, 2), (96, 2), (96, 3), (128, 3), (192, 3))
-"""(width, depth) of the space's largest arch, smallest first."""
+SIZES = ((16, 1), (16, 2), (32, 1), (32, 2), (48, 1), (48, 2), (64, 1), (64, 2), (96, 1), (96, 2), (128, 2), (128, 3), (192, 3))
+"""(width, depth) of the space's largest arch, by the cost of a training step."""
+
+TIMED_STEPS = 4
 
 STEPS_NEEDED = 1800
 """Training steps under which a larger supernet is worse than a smaller one (docs/log.md)."""
@@ -122,7 +126,7 @@ def _uniform(shop: Workshop, operator: str, width: int) -> Arch:
 def _run_one(shop: Workshop, operator: str, arch: Arch, seconds: float) -> dict[str, Any]:
     torch.manual_seed(shop.job.seed)
     side = int(arch["resolution"])
-    network = shop.build(arch).to(shop.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = place(shop.build(arch), shop.device)
     step = plain_step(network, shop.inputs(f"race {operator}", flip=False), shop.recipe, side=side)
     train(network, step, shop.batches, shop.recipe, seconds=seconds, name=f"race.{operator}", decide=shop.journal.once)
     right = shop.validate(network, side)
@@ -138,7 +142,7 @@ def _run_one(shop: Workshop, operator: str, arch: Arch, seconds: float) -> dict[
 
 
 def _size(shop: Workshop, operators: tuple[str, ...], flip: bool, supernet_seconds: float) -> tuple[int, int]:
-    """The largest (width, depth) whose supernet gets enough steps and whose largest arch is near the latency budget.
+    """The costliest (width, depth) whose supernet gets enough steps and whose largest arch is near the latency budget.
 
     The largest arch is the teacher, so it may be up to twice over the budget; the search keeps to it.
     """
@@ -151,29 +155,29 @@ def _size(shop: Workshop, operators: tuple[str, ...], flip: bool, supernet_secon
         rate = shop.journal.once(f"size.{width}.{depth}", lambda: _seconds_a_step(shop, space, flip))
         return supernet_seconds / float(rate) >= STEPS_NEEDED
 
-    chosen = SIZES[0]
+    chosen, failures = SIZES[0], 0
     for size in SIZES[1:]:
-        if not fits(*size):
-            break
-        chosen = size
+        if fits(*size):
+            chosen = size
+        else:
+            failures += 1  # one may be dearer than the next: wide networks run at a higher rate than deep ones
+            if failures == 2:
+                break
     return chosen
 
 
 def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
     """Seconds a step of the job's schedule, over the whole of its progress."""
-    import time
-
-    supernet = Supernet(space, shop.builder).to(shop.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet = place(Supernet(space, shop.builder), shop.device)
     step = supernet_step(supernet, SCHEDULES[shop.job.schedule], shop.inputs("size", flip=flip), shop.recipe)
     stream = shop.batches(0)
-    begin = 0.0
-    timed = 4
-    for index in range(1 + timed):
-        if index == 1:
-            begin = time.monotonic()
+    taken = []
+    for index in range(1 + TIMED_STEPS):
         images, labels = next(stream)
-        step(images, labels, (index + 0.5) / (1 + timed), index)
-    return (time.monotonic() - begin) / timed
+        begin = time.monotonic()
+        step(images, labels, max(0.0, (index - 0.5) / TIMED_STEPS), index)
+        taken.append(time.monotonic() - begin)
+    return sum(taken[1:]) / TIMED_STEPS
 
 
 def describe(race: list[Mapping[str, Any]]) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from sartor.models import Supernet
 from sartor.records import Arch, Record
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
+from sartor.train.device import place
 from sartor.train.loop import Training, train
 from sartor.train.recalibrate import recalibrate
 from sartor.train.steps import distil_step
@@ -42,7 +42,7 @@ def specialise(
     their slices of the supernet.
     """
     largest = supernet.space.largest()
-    teacher = supernet.extract(largest).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher = place(supernet.extract(largest), shop.device)
     recalibrate(teacher, shop.calibration(int(largest["resolution"])))
     teacher.eval()
     teacher_right = float(
@@ -52,10 +52,7 @@ def specialise(
     students = [r for r in chosen if r.arch != largest]
     if not students:
         return made, []
-    networks = nn.ModuleList(
-        supernet.extract(r.arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for r in students
-    )
+    networks = nn.ModuleList(place(supernet.extract(r.arch), shop.device) for r in students)
     before = [recalibrate(n, shop.calibration(_side(r))) for n, r in zip(networks, students, strict=True)]
     untouched = [{k: v.clone() for k, v in network.state_dict().items()} for network in before]
     recipe = replace(shop.recipe, peak_lr=shop.recipe.peak_lr * PEAK_LR_SHARE)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sartor.records import Record
 from sartor.report import story, units
-from sartor.report.files import MODEL_FILES
+from sartor.report.files import MODEL_FILES, arguments
 
 _HOLDS = {
     "model.onnx": "the network; input `images` float32 `[n, C, H, W]`, output `logits` `[n, classes]`",
@@ -45,7 +45,8 @@ def _data_lines(data: Mapping[str, Any]) -> str:
     classes = [_cell(c) for c in data.get("classes") or []]
     shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
     splits = data.get("splits") or {}
-    parts = [f"{name} {part.get('n', 0):,}" + (" (made)" if part.get("made") else "") for name, part in splits.items()]
+    present = {name: part for name, part in splits.items() if part}
+    parts = [f"{n} {part.get('n', 0):,}{' (made)' if part.get('made') else ''}" for n, part in present.items()]
     lines = [f"Trained and tested on **{_cell(data.get('name', 'unknown'))}**: {', '.join(parts) or 'splits unknown'}."]
     if classes:
         lines.append(f"It tells {len(classes)} classes apart: {shown}.")
@@ -56,12 +57,12 @@ def _data_lines(data: Mapping[str, Any]) -> str:
 def model_card(record: Record, run_info: Mapping[str, Any]) -> str:
     """The card of one front member as Markdown; ``run_info`` is run.json's content, any part of which may be absent."""
     data = run_info.get("data") or {}
-    arguments = run_info.get("arguments") or {}
+    given = arguments(run_info)
     versions = ", ".join(f"{name} {version}" for name, version in (run_info.get("versions") or {}).items())
     device = run_info.get("device") or {}
     cpu = device.get("cpu") or device.get("cpu_model") or device.get("model") or "unknown processor"
     test_n = ((data.get("splits") or {}).get("test") or {}).get("n")
-    where = f"{arguments.get('target', 'onnxruntime')}, batch 1, {arguments.get('threads', 1)} thread(s), {_cell(cpu)}"
+    where = f"{given.get('target', 'onnxruntime')}, batch 1, {given.get('threads', 1)} thread(s), {_cell(cpu)}"
     arch = _rows([(name, f"`{option}`") for name, option in record.arch.items()], ("choice", "option"))
     files = "\n".join(f"- `{name}`: {_HOLDS[name]}" for name in MODEL_FILES)
     return f"""# {_cell(record.name)}
@@ -109,7 +110,7 @@ not shown) get a confident answer too. Nothing here was tested for fairness or s
 
 ## Provenance
 
-- Made by: `{_cell(story.command(arguments))}`
+- Made by: `{_cell(story.command(given))}`
 - Seed: {_cell(run_info.get("seed", record.provenance.get("seed", "unknown")))}
 - Versions: {_cell(versions or "unknown")}
 - Data fingerprint: `{_cell(data.get("fingerprint", "unknown"))}`

@@ -145,7 +145,7 @@ def _baselines(points: Sequence[Point]) -> Figure:
         "x": [p.latency_ms for p in points],
         "y": [100 * p.accuracy for p in points],
         "marker": {"color": MUTED, "symbol": "x-thin", "size": 9, "line": {"width": 2, "color": MUTED}},
-        "text": [f"{_text(p.name)}  " if p.latency_ms > far else f" {_text(p.name)}" for p in points],
+        "text": [f"{_text(p.label)}  " if p.latency_ms > far else f" {_text(p.label)}" for p in points],
         "textposition": ["middle left" if p.latency_ms > far else "middle right" for p in points],
         "textfont": {"size": 11, "color": MUTED},
         "customdata": hover,

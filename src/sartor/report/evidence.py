@@ -34,7 +34,8 @@ def searched(page: Page) -> str:
     figure = charts.search_figure(history)
     chart = ""
     if figure:
-        caption = f"Every network the search measured, before any was trained on its own. {_beside_random(history)}"
+        beside = f"{_beside_random(history)} {_audit(search.get('audit') or {})}"
+        caption = f"Every network the search measured, before any was trained on its own. {beside}"
         chart = f"<figure>{page.chart('search', figure, 'low')}<figcaption>{caption}</figcaption></figure>"
     return section("search", "What was searched", listing(facts), chart, _choices(space.get("choices") or []))
 
@@ -89,6 +90,17 @@ def _beside_random(history: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _audit(audit: Mapping[str, Any]) -> str:
+    """What the search gained over random sampling, from its audit (sartor.search.audit.compare), gain or loss."""
+    gain, ratio = audit.get("gain_at_equal_cost"), (audit.get("hypervolume") or {}).get("ratio")
+    said = []
+    if gain is not None:
+        said.append(f"At a random network's latency the search's best is {units.points(gain)} points on average.")
+    if ratio is not None:
+        said.append(f"Its front covers {ratio:.2f} times the hypervolume.")
+    return " ".join(said)
+
+
 def _choices(choices: Sequence[Mapping[str, Any]]) -> str:
     rows = [[escape(str(c.get("name", "?"))), escape(", ".join(map(str, c.get("options") or [])))] for c in choices]
     grid = table("lw", ["choice", "options"], rows, wide=False)
@@ -118,6 +130,7 @@ def time_spent(page: Page) -> str:
         spent[name] = spent.get(name, 0.0) + float(entry.get("seconds") or 0.0)
     stages = (page.run.info.get("plan") or {}).get("stages") or []
     planned = {str(s.get("name", "?")): float(s.get("seconds") or 0.0) for s in stages}
+    told = {str(s.get("name", "?")): str(s["what"]) for s in stages if s.get("what")}
     names = list(dict.fromkeys([*planned, *spent]))
     longest = max([*spent.values(), *planned.values()], default=0.0)
     if longest <= 0:
@@ -132,7 +145,10 @@ def time_spent(page: Page) -> str:
             )
         said = f"<strong>{units.duration(took)}</strong>" if took is not None else "not run"
         said += f" of {units.duration(plan)}" if plan else ""
-        rows.append(f"<span>{escape(name)}</span><span class=track>{bar}</span><span class=time>{said}</span>")
+        what = f"<br><span class=quiet>{escape(told[name])}</span>" if name in told else ""
+        rows.append(
+            f"<span class=stage>{escape(name)}{what}</span><span class=track>{bar}</span><span class=time>{said}</span>"
+        )
     total = units.duration(sum(spent.values()))
     asked = page.arguments.get("time_s")
     given = f" of the {units.duration(asked)} given" if isinstance(asked, (int, float)) else ""
@@ -163,6 +179,12 @@ def provenance(page: Page) -> str:
     versions += [(n, escape(str(v))) for n, v in (info.get("versions") or {}).items() if n != "sartor"]
     machine, software = f"<h3>Machine</h3>{listing(facts)}", f"<h3>Versions</h3>{listing(versions)}"
     parts.append(f"<div class=halves><div>{machine}</div><div>{software}</div></div>")
+    skipped = page.data.get("skipped") or []
+    if skipped:
+        lines = "".join(f"<li>{escape(str(line))}</li>" for line in skipped)
+        parts.insert(
+            2, f"<details><summary>{len(skipped)} images could not be read</summary><ul>{lines}</ul></details>"
+        )
     raw = [(name, f"<code>{escape(json.dumps(value))}</code>") for name, value in page.arguments.items()]
     if raw:
         parts.append(f"<details><summary>All arguments</summary>{listing(raw)}</details>")
@@ -187,7 +209,8 @@ def _splits(page: Page) -> str:
         ("fingerprint", f"<code>{escape(str(data.get('fingerprint', 'unknown')))}</code>"),
     ]
     rows = []
-    for name, part in (data.get("splits") or {}).items():
+    for name, split in (data.get("splits") or {}).items():
+        part = split or {}
         origin = "made, stratified and seeded" if part.get("made") else "as given"
         digest = escape(str(part.get("sha256") or "–"))
         members = f"<code title='{digest}'>{digest[:16]}</code>"

@@ -180,7 +180,7 @@ def _labels(scale: _Scale, baselines: Sequence[Point], dots: Sequence[Box], line
     parts, taken = [], [*dots, *(_around(scale, b, 6) for b in baselines)]
     for baseline in baselines:
         x, y = scale.x(baseline.latency_ms), scale.y(baseline.accuracy)
-        width = 6.4 * len(baseline.name)
+        width = 6.4 * len(baseline.label)
         beside = (("start", x + 9, y + 4, x + 9), ("end", x - 9, y + 4, x - 9 - width))
         places = (*beside, ("middle", x, y + 20, x - width / 2), ("middle", x, y - 11, x - width / 2))
         boxes = [(left, ty - 11, left + width, ty + 3) for _, _, ty, left in places]
@@ -190,7 +190,7 @@ def _labels(scale: _Scale, baselines: Sequence[Point], dots: Sequence[Box], line
         for i in (clear or free)[:1]:
             anchor, tx, ty, _ = places[i]
             taken.append(boxes[i])
-            name = escape(baseline.name)
+            name = escape(baseline.label)
             parts.append(f'<text class="small" x="{tx:.1f}" y="{ty:.1f}" text-anchor="{anchor}">{name}</text>')
     return parts
 
@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         run = read_run(words[0])
         data = (run.info.get("data") or {}).get("name", "")
-        limit = (run.info.get("arguments") or {}).get("max_latency_ms")
+        limit = run.arguments.get("max_latency_ms")
         picture = front_svg(
             run.records,
             run.evidence.get("baselines") or (),

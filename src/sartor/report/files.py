@@ -30,10 +30,20 @@ class RunFiles:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        return arguments(self.info)
+
+    @property
     def picked_record(self) -> Record | None:
         """The member the run recommends; the most accurate on validation where none is named."""
         named = (record for record in self.records if record.name == self.picked)
         return next(named, max(self.records, key=lambda r: r.metrics.get("accuracy_val", 0.0), default=None))
+
+
+def arguments(info: Mapping[str, Any]) -> dict[str, Any]:
+    """run.json's arguments on one level: budgets may be stored together under ``budget``."""
+    given = dict(info.get("arguments") or {})
+    return {**(given.pop("budget", None) or {}), **given}
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Page:
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        return self.run.info.get("arguments") or {}
+        return self.run.arguments
 
     @property
     def data(self) -> Mapping[str, Any]:

@@ -77,6 +77,7 @@ dl.plain dt{color:var(--muted)}dl.plain dd{margin:0;overflow-wrap:anywhere}
 details{margin:1rem 0}summary{cursor:pointer;color:var(--muted);font-size:.92rem}summary:hover{color:var(--ink)}
 .bars{display:grid;grid-template-columns:max-content 1fr max-content;gap:.45rem 1rem;align-items:center;
 font-size:.92rem;margin:1rem 0}
+.bars .stage{max-width:19rem;line-height:1.4}.bars .stage .quiet{font-size:.82rem}
 .bars .track{position:relative;height:.95rem;background:var(--card);border-radius:3px}
 .bars .track i{position:absolute;inset:0 auto 0 0;background:var(--fp32);border-radius:3px;opacity:.85}
 .bars .track b{position:absolute;top:-.22rem;bottom:-.22rem;width:2px;background:var(--ink);opacity:.7}

@@ -29,6 +29,11 @@ class Point:
     latency_ms: float
     note: str = ""
 
+    @property
+    def label(self) -> str:
+        """The name as a chart has room for it: up to the first colon or comma."""
+        return self.name.partition(":")[0].partition(",")[0]
+
 
 def accuracy_metric(records: Sequence[Record]) -> str:
     """``accuracy_test`` when every record has it, else ``accuracy_val``."""

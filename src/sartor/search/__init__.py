@@ -1,5 +1,6 @@
 """Searching a space for the archs that no other arch dominates.
 
-A strategy is a function ``(space, history, rng, n) -> archs``; ``loop.search`` drives it, ``store`` keeps what it found,
-``audit`` says whether it was worth it. One strategy a file. Latency arrives as a metric: nothing here can measure.
+A strategy is a function ``(space, history, rng, n) -> archs``; ``loop.search`` drives it, ``store`` keeps what it
+found, ``audit`` says whether it was worth it. One strategy a file. Latency arrives as a metric: nothing here can
+measure.
 """

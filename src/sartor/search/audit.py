@@ -1,7 +1,7 @@
 """Whether a search was worth it: beside random archs at equal cost, and with the rank correlation of its evaluation.
 
-Li & Talwalkar (P209, arXiv:1902.07638): random search at equal cost. Yang et al. (P131, arXiv:1912.12522): improvement over
-the average random arch of the same space under the same protocol. Everything returned is JSON-able.
+Li & Talwalkar (P209, arXiv:1902.07638): random search at equal cost. Yang et al. (P131, arXiv:1912.12522): improvement
+over the average random arch of the same space under the same protocol. Everything returned is JSON-able.
 """
 
 from __future__ import annotations

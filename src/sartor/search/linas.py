@@ -1,11 +1,14 @@
 """LINAS: measure a few, learn, evolve thousands on what was learnt, measure the best of those, learn again.
 
-Cummings, Sarah et al., P310 (arXiv:2202.12954) and P246 (arXiv:2205.10358, algorithm 1): predictors of each objective are
-fitted to all archs evaluated so far; an inner NSGA-II runs on the predictions alone; the best archs that were not
-evaluated yet are evaluated, and the loop repeats. Three deviations, each measured by ``benchmarks/search_engine.py``:
-the archs to evaluate are chosen by the hypervolume they are predicted to add, greedily, so that a batch spreads along
-the front (the papers take the inner run's best ranks); predictions are optimistic by part of their deviation, so that
-what is uncertain gets looked at; and the inner run starts from the evaluated front, not from random archs.
+Cummings, Sarah et al., P310 (arXiv:2202.12954) and P246 (arXiv:2205.10358, algorithm 1): predictors of each objective
+are fitted to all archs evaluated so far; an inner NSGA-II runs on the predictions alone; the best archs that were not
+evaluated yet are evaluated, and the loop repeats. Two deviations: the archs to evaluate are chosen by the hypervolume
+they are predicted to add, greedily, so that a batch spreads along the front (the papers take the inner run's best
+ranks); and the inner run starts from the evaluated front, not from random archs.
+
+Tried and lost: optimism, that is predictions better by part of their deviation, so that what is uncertain gets looked
+at. On NAS-Bench-201 (3 seeds, 104 evaluations) 0, 0.5 and 1 deviations reached 90%, 83% and 83% of the true
+hypervolume: across thousands of archs, the most uncertain are merely the strangest.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +31,7 @@ from sartor.search.strategy import History, every, fresh
 from sartor.space.space import Space
 
 Known = Mapping[str, Callable[[Sequence[Arch]], NDArray[np.float64]]]
-"""Metrics that need no predicting: metric name → function from archs to values ``[n]`` (MACs, size, a latency table)."""
+"""Metrics that need no predicting: metric → function from archs to values ``[n]`` (MACs, size, a latency table)."""
 
 
 def linas(
@@ -42,24 +46,22 @@ def linas(
     first: int = 16,
     population: int = 100,
     generations: int = 20,
-    optimism: float = 0.5,
     fit: Callable[[NDArray[np.float64], NDArray[np.float64]], Predictor] = fit_gaussian_process,
     on_ranked: Callable[[int], None] | None = None,
 ) -> list[Arch]:
     """The n archs predicted to extend the evaluated front the most. See ``strategy.Strategy``.
 
     The first ``first`` archs are random. Then ``population * generations`` archs are ranked by predictions for each
-    proposal, and ``on_ranked`` is told how many. ``optimism`` is in deviations of the prediction. Archs predicted to be
-    over ``budget`` lose to every arch predicted to be within it.
+    proposal, and ``on_ranked`` is told how many. Archs predicted to be over ``budget`` lose to all predicted within it.
 
-    ``fit`` makes a predictor of encodings ``[n, d]`` and costs ``[n]``. ``predictor.fit_predictor``, which tries boosted
-    trees as well, found the same fronts on both tables at twice the time.
+    ``fit`` makes a predictor of encodings ``[n, d]`` and costs ``[n]``. ``predictor.fit_predictor``, which tries
+    boosted trees as well, found the same fronts on both tables at twice the time.
     """
     seen = {record.arch for record in history}
     usable = [record for record in history if measured(record.metrics, objectives)]
     if len(usable) < max(first, FEWEST):
         return fresh(space, lambda: space.sample(rng), rng, n, seen)
-    surrogate = _fit(space, usable, objectives, budget, known or {}, optimism, fit)
+    surrogate = _fit(space, usable, objectives, budget, known or {}, fit)
     order = survivors(costs(usable, objectives), excesses(usable, budget), population)
     pool = _evolve(space, surrogate, [usable[i].arch for i in order], rng, population, generations)
     if on_ranked is not None:
@@ -96,7 +98,6 @@ def _fit(
     objectives: Sequence[Objective],
     budget: Budget | None,
     known: Known,
-    optimism: float,
     fit: Callable[[NDArray[np.float64], NDArray[np.float64]], Predictor],
 ) -> Callable[[list[Arch]], _Pool]:
     """One predictor a metric that matters; limits of the budget are predicted on a log scale, for they hold ratios."""
@@ -107,19 +108,17 @@ def _fit(
 
     def predict(archs: list[Arch]) -> _Pool:
         encoded = np.stack([space.encode(arch) for arch in archs])
-        mean = np.empty((len(archs), len(columns)))
-        hoped = np.empty_like(mean)
+        cost = np.empty((len(archs), len(columns)))
         for j, column in enumerate(columns):
             if column.metric in known:
-                mean[:, j] = hoped[:, j] = [column.cost(float(v)) for v in known[column.metric](archs)]
+                cost[:, j] = [column.cost(float(v)) for v in known[column.metric](archs)]
             else:
-                mean[:, j], deviation = predictors[column.metric].predict(encoded)
-                hoped[:, j] = mean[:, j] - optimism * deviation
+                cost[:, j] = predictors[column.metric].predict(encoded)[0]
         excess = np.zeros(len(archs))
         if budget is not None:
-            for i, row in enumerate(mean):  # by the mean: an arch that only fits with luck wastes an evaluation
+            for i, row in enumerate(cost):
                 excess[i] = budget.excess({c.metric: c.value(v) for c, v in zip(columns, row, strict=True)})
-        return _Pool(archs, hoped[:, : len(objectives)], excess)
+        return _Pool(archs, cost[:, : len(objectives)], excess)
 
     return predict
 
@@ -154,8 +153,7 @@ def _evolve(
     visited = set(archs)
     for _ in range(generations):
         parents = alive.take(survivors(alive.cost, alive.excess, population))
-        parent_archs = parents.archs
-        children = fresh(space, lambda: offspring(space, parent_archs, rng), rng, population, visited, patience=3)  # noqa: B023
+        children = fresh(space, partial(offspring, space, parents.archs, rng), rng, population, visited, patience=3)
         if not children:
             break
         visited.update(children)

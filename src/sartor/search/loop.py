@@ -62,7 +62,9 @@ def search(
         for arch in todo[: evaluations - len(history)]:
             if should_stop is not None and should_stop():
                 return history
-            record = _evaluated(arch, evaluate, len(history), {**(provenance or {}), "seed": seed, "batch_start": start})
+            record = _evaluated(
+                arch, evaluate, len(history), {**(provenance or {}), "seed": seed, "batch_start": start}
+            )
             if store is not None:
                 store.append(record)
             history.append(record)

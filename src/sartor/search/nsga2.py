@@ -44,7 +44,8 @@ def nsga2(
     cost, excess = costs(usable, objectives), excesses(usable, budget)
     alive = np.zeros(0, dtype=np.intp)
     complete = len(usable) - len(usable) % population
-    for start in range(0, max(complete, 1), population):  # fewer usable than a population: all of them are the first generation
+    # Fewer usable than a population: all of them are the first generation.
+    for start in range(0, max(complete, 1), population):
         born = np.arange(start, min(start + population, len(usable)))
         pool = np.concatenate([alive, born])
         alive = pool[survivors(cost[pool], excess[pool], population)]

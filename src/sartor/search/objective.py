@@ -15,7 +15,7 @@ from sartor.search.pareto import Costs
 
 @dataclass(frozen=True)
 class Objective:
-    """One metric of a record: minimised unless ``maximise``; on a log scale where ratios are what matters (time, size)."""
+    """One metric of a record: minimised unless ``maximise``; on a log scale where ratios matter (time, size)."""
 
     metric: str
     maximise: bool = False

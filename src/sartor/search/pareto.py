@@ -101,7 +101,7 @@ def crowding(costs: object) -> NDArray[np.float64]:
 
 
 def hypervolume_2d(costs: object, reference: object) -> float:
-    """The area that the points ``[n, 2]`` dominate below ``reference`` ``[2]``, exactly; the unit is the costs' product.
+    """The area that the points ``[n, 2]`` dominate below ``reference`` ``[2]``, exactly.
 
     Points that do not beat the reference in both objectives add nothing.
     """
@@ -139,7 +139,7 @@ def knee(costs: object) -> int:
 def spread(costs: Costs, reference: object, base: Costs, n: int) -> list[int]:
     """Up to n indices of ``costs`` ``[k, 2]`` that add most hypervolume to ``base``, one at a time, best first.
 
-    Greedy, because exact subset choice is exponential and hypervolume is submodular: greedy is within 1 - 1/e of the best.
+    Greedy, because exact subset choice is exponential and hypervolume is submodular: greedy is within 1 - 1/e.
     Stops early when nothing adds anything.
     """
     corner = np.asarray(reference, dtype=np.float64)
@@ -165,7 +165,7 @@ def gains(costs: Costs, reference: object, base: Costs) -> NDArray[np.float64]:
     """
     corner = np.asarray(reference, dtype=np.float64)
     steps = base[nondominated(base)] if len(base) else base
-    steps = np.unique(steps[(steps < corner).all(axis=1)], axis=0)  # ascending in the first cost, descending in the second
+    steps = np.unique(steps[(steps < corner).all(axis=1)], axis=0)  # first costs ascend, second ones descend
     left = np.concatenate([[-np.inf], steps[:, 0]])
     right = np.concatenate([steps[:, 0], [corner[0]]])
     ceiling = np.concatenate([[corner[1]], steps[:, 1]])

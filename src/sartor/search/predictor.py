@@ -4,8 +4,8 @@ Two families, one chosen by how well each ranks archs it has not seen: a small G
 linear part (which alone is ridge regression: best for sums such as latency) with a Matérn part (interactions, such as
 accuracy), and gradient-boosted trees, which win where the response has cliffs.
 
-The Gaussian process is ours and 60 lines, not scikit-learn's, because leave-one-out errors in closed form choose its kernel
-and noise in milliseconds; scikit-learn's optimises the likelihood by gradient, a hundred times slower at equal
+The Gaussian process is ours and 60 lines, not scikit-learn's, because leave-one-out errors in closed form choose its
+kernel and noise in milliseconds; scikit-learn's optimises the likelihood by gradient, a hundred times slower at equal
 ranking, and this is refitted for every objective after every batch of evaluations.
 """
 
@@ -31,9 +31,13 @@ TREES_FROM = 40
 class Predictor(Protocol):
     """A fitted predictor."""
 
-    name: str
-    tau: float
-    """Kendall's tau between values and predictions of held-out records; NaN when there are too few to tell."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tau(self) -> float:
+        """Kendall's tau between values and predictions of held-out records; NaN when there are too few to tell."""
+        ...
 
     def predict(self, encodings: ArrayLike) -> tuple[Floats, Floats]:
         """Mean ``[n]`` and standard deviation ``[n]`` of the metric for ``encodings`` ``[n, d]``, in its unit."""
@@ -84,7 +88,7 @@ class _Features:
 
 
 def _kernel(a: Floats, b: Floats, linear: float, length: float) -> Floats:
-    """``linear`` parts dot product plus ``1 - linear`` parts Matérn-5/2 with the given length; unit power on average."""
+    """``linear`` parts dot product plus ``1 - linear`` parts Matérn-5/2 with the given length."""
     dot = a @ b.T
     if linear == 1:
         return np.asarray(dot)
@@ -157,16 +161,17 @@ class GaussianProcess:
     name: str = "gaussian process"
 
     def predict(self, encodings: ArrayLike) -> tuple[Floats, Floats]:
-        """See :meth:`Predictor.predict`. The deviation is of the metric's true value: measurement noise is left out."""
+        """See :meth:`Predictor.predict`. The deviation is that of a measurement, noise included: on a deterministic
+        evaluation noise is what the kernel cannot express, and without it deviations were too small."""
         rows = self.features(np.asarray(encodings, dtype=np.float64))
         cross = _kernel(rows, self.x, *self.kernel)
-        prior = self.kernel[0] * (rows**2).sum(axis=1) + (1 - self.kernel[0])
+        prior = self.kernel[0] * (rows**2).sum(axis=1) + (1 - self.kernel[0]) + self.noise
         variance = np.clip(prior - np.einsum("ij,ij->i", cross @ self.inverse, cross), 1e-12, None)
         return self.warp.inverse(self.mean + cross @ self.weights, self.scale * np.sqrt(variance))
 
 
 def fit_gaussian_process(encodings: ArrayLike, values: ArrayLike) -> GaussianProcess:
-    """Choose warp, kernel and noise by the leave-one-out predictive likelihood, which is closed-form. O(n³) a kernel."""
+    """Choose warp, kernel and noise by the leave-one-out predictive likelihood, in closed form. O(n³) a kernel."""
     x, y = _checked(encodings, values)
     features = _Features.of(x)
     rows, n = features(x), len(y)
@@ -191,12 +196,22 @@ def fit_gaussian_process(encodings: ArrayLike, values: ArrayLike) -> GaussianPro
             likelihood = 0.5 * np.log(precision).mean() - np.log(scale) + slopes
             j = int(np.argmax(likelihood))
             if likelihood[j] > best:
-                best, fitted = likelihood[j], (kernel, noise, damped, basis, weights[:, j], precision[:, 0], scale[j], j)
+                best = likelihood[j]
+                fitted = (kernel, noise, damped, basis, weights[:, j], precision[:, 0], scale[j], j)
     assert fitted is not None
     kernel, noise, damped, basis, weight, precision, scale, j = fitted
     tau = kendall(targets[:, j], targets[:, j] - weight / precision)  # leave-one-out predictions
     return GaussianProcess(
-        features, rows, weight, (basis * damped) @ basis.T, kernel, warps[j], float(centres[j]), float(scale), noise, tau
+        features,
+        rows,
+        weight,
+        (basis * damped) @ basis.T,
+        kernel,
+        warps[j],
+        float(centres[j]),
+        float(scale),
+        noise,
+        tau,
     )
 
 

@@ -1,4 +1,4 @@
-"""Random search: the baseline that every search is reported beside. Bergstra & Bengio 2012; Li & Talwalkar, arXiv:1902.07638."""
+"""Random search: the baseline that every search is reported beside. Li & Talwalkar, arXiv:1902.07638."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Evaluated archs on disk: an Optuna study in an SQLite file, one finished trial a record.
 
-A record is appended in one transaction, so a kill at any moment leaves it there or not there; what was being evaluated is
-evaluated again. Everything is JSON; nothing is pickled. Optuna's own tools (``optuna-dashboard sqlite:///RUN/study.db``)
-read the file: values are the objectives, parameters are the choices. Rejected: Optuna's ask and tell, because a running
-trial that a kill leaves behind would have to be told apart from one that another process is evaluating.
+A record is appended in one transaction, so a kill at any moment leaves it there or not there; what was being evaluated
+is evaluated again. Everything is JSON; nothing is pickled. Optuna's own tools (``optuna-dashboard
+sqlite:///RUN/study.db``) read the file: values are the objectives, parameters are the choices. Rejected: Optuna's ask
+and tell, because a running trial that a kill leaves behind would have to be told apart from one that another process is
+evaluating.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Store:
     the store is opened again, such as the space and the data's fingerprint. Raises InputError in one line when the
     file is no store, is damaged, cannot be written, or holds the records of something else.
 
-    Use it as a context manager, or call :meth:`close`: an open store keeps SQLite's ``-wal`` file beside its own. Do not
-    copy or hash the file from the process that has it open: POSIX drops a process's locks on a file when it closes
+    Use it as a context manager, or call :meth:`close`: an open store keeps SQLite's ``-wal`` file beside its own. Do
+    not copy or hash the file from the process that has it open: POSIX drops a process's locks on a file when it closes
     any descriptor of it, and SQLite relies on them.
     """
 
@@ -107,7 +108,9 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _trial(self, record: Record) -> Any:
@@ -143,7 +146,7 @@ def _open(path: Path, name: str, objectives: Sequence[Objective]) -> tuple[RDBSt
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def durable(connection: Any, _: object) -> None:
         connection.execute("PRAGMA journal_mode=WAL")  # a kill can never leave a torn page, and readers do not block
-        connection.execute("PRAGMA synchronous=FULL")  # a power cut loses nothing either; 1 ms beside an evaluation's seconds
+        connection.execute("PRAGMA synchronous=FULL")  # a power cut loses nothing either
 
     storage.engine.dispose()  # the connection that made the tables has not been told yet
     study = optuna.create_study(

@@ -1,4 +1,4 @@
-"""What a strategy is, and the two things all of them need: archs nobody has evaluated, and every arch of a small space."""
+"""What a strategy is, and what all of them need: archs nobody has evaluated, and every arch of a small space."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def fresh(
 ) -> list[Arch]:
     """Up to n distinct archs that are not in ``seen``: from ``propose``, and where it repeats itself, drawn at random.
 
-    ``patience`` repeats are borne for each arch wanted. When random draws repeat as well, what is left of a space of up to
-    ENUMERABLE archs is listed and drawn from; fewer than n are returned only when nothing is left.
+    ``patience`` repeats are borne for each arch wanted. When random draws repeat as well, what is left of a space of up
+    to ENUMERABLE archs is listed and drawn from; fewer than n are returned only when nothing is left.
     """
     taken = set(seen)
     found: list[Arch] = []

@@ -50,19 +50,3 @@ def _reflect(index: Tensor, size: int) -> Tensor:
 def mirror(images: Tensor) -> Tensor:
     """Every image mirrored left to right."""
     return torch.flip(images, (-1,))
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bf16 autocast where the hardware computes in bf16 (AVX512-BF16 or AMX CPUs, recent GPUs), fp32 elsewhere."""
-    if device.type == "cpu":
-        enabled = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    else:
-        enabled = torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
-def pick_device() -> torch.device:
-    """The GPU when there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-

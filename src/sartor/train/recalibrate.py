@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from sartor.train.augment import autocast
+from sartor.train.device import autocast
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sartor.models import Supernet, resize
-from sartor.train.augment import Preprocess, autocast, crop_and_flip
+from sartor.train.augment import Preprocess, crop_and_flip
+from sartor.train.device import autocast
 from sartor.train.distill import soft_targets
 from sartor.train.loop import Recipe, Step
 from sartor.train.schedule import Schedule

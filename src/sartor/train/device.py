@@ -1,0 +1,31 @@
+"""Where training runs and in which precision."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def pick_device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def place(module: Module, device: torch.device) -> Module:
+    """``module`` on ``device`` with its convolutions in channels-last order, in place; returned."""
+    module.to(device)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 autocast where the hardware computes in bf16 (AVX512-BF16 or AMX CPUs, recent GPUs), fp32 elsewhere."""
+    if device.type == "cpu":
+        enabled = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        enabled = torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -158,7 +158,8 @@ def by_hand(arm: str, seed: int, time_s: float, folder: Path, data: Dataset) -> 
             file = folder / f"{name}.onnx"
             export_onnx(model.cpu().float(), (3, side, side), file)
             tests = (
-                (np.ascontiguousarray(resize(preprocess(x), side).numpy()), y.numpy()) for x, y in in_order(data.test, 250)
+                (np.ascontiguousarray(resize(preprocess(x), side).numpy()), y.numpy())
+                for x, y in in_order(data.test, 250)
             )
             right, _ = accuracy(OnnxRuntime(cores()), file, tests)
             return {"name": name, "precision": "fp32", "accuracy_test": right, "file": file.name}
@@ -219,12 +220,17 @@ def table(points: list[dict[str, Any]]) -> None:
         if p["arm"] != "fit" and ours:
             # A file as fast within the repeatability of the measurement counts as "at the latency of".
             gains = [100 * (best_at(group, p["latency_ms"] * 1.02) - p["accuracy_test"]) for group in (plain, ours)]
-            line += f"  {gains[0]:+5.2f} {gains[1]:+5.2f}   {fastest_at(ours, p['accuracy_test']) / p['latency_ms']:.2f}"
+            line += (
+                f"  {gains[0]:+5.2f} {gains[1]:+5.2f}   {fastest_at(ours, p['accuracy_test']) / p['latency_ms']:.2f}"
+            )
         print(line)
     volumes = {arm: hypervolume([p for p in points if p["arm"] == arm]) for arm in {p["arm"] for p in points}}
     best = max((v for arm, v in volumes.items() if arm != "fit"), default=math.nan)
     for arm, volume in sorted(volumes.items()):
-        print(f"hypervolume {arm:12} {volume:.4f}" + (f"  {volume / best:.2f} of the best baseline" if arm == "fit" else ""))
+        print(
+            f"hypervolume {arm:12} {volume:.4f}"
+            + (f"  {volume / best:.2f} of the best baseline" if arm == "fit" else "")
+        )
 
 
 def main() -> None:
@@ -259,7 +265,9 @@ def main() -> None:
         latencies = OnnxRuntime(1).latencies([p["path"] for p in points], runs=500, min_time_s=1.0)
         for point, latency in zip(points, latencies, strict=True):
             point["latency_ms"] = latency.median_ms
-        print(f"\nseed {seed}, {time_s / 60:.0f} minutes an arm, {device['cpu']}, {device['cores']} cores, 1 thread, batch 1")
+        print(
+            f"\nseed {seed}, {time_s / 60:.0f} minutes an arm, {device['cpu']}, {device['cores']} cores, 1 thread, batch 1"
+        )
         table(points)
 
 

@@ -167,9 +167,7 @@ class Record:
             raise InputError(f"not a record: {error}") from error
 
 
-def front(
-    records: Iterable[Record], *, maximise: str = "accuracy_val", minimise: str = "latency_ms"
-) -> list[Record]:
+def front(records: Iterable[Record], *, maximise: str = "accuracy_val", minimise: str = "latency_ms") -> list[Record]:
     """The records no other record dominates, fastest first. Ties on both keep the first."""
     best: list[Record] = []
     for record in sorted(records, key=lambda r: (r.metrics[minimise], -r.metrics[maximise])):

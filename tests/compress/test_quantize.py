@@ -158,8 +158,8 @@ def test_percentile_is_numpys(x: np.ndarray) -> None:
 
 
 @given(values)
-def test_mse_clips_no_worse_than_not_clipping(x: np.ndarray) -> None:
-    """By quantising for real, not by the histogram's estimate; 3% for what the histogram blurs."""
+def test_mse_finds_the_least_error(x: np.ndarray) -> None:
+    """Among the same clippings, each tried by quantising for real. 10%: rounding's luck with the few largest values."""
 
     def error(a: float, b: float) -> float:
         step = (b - a) / 255
@@ -170,7 +170,7 @@ def test_mse_clips_no_worse_than_not_clipping(x: np.ndarray) -> None:
     low, high = float(x.min()), float(x.max())
     a, b = _by_mse(_histogram(x, low, high), low, high)
     assert low <= a <= 0 <= b <= high
-    assert error(a, b) <= 1.03 * error(low, high)
+    assert error(a, b) <= 1.1 * min(error(low * f, high * f) for f in np.linspace(1.0, 0.3, 36))
 
 
 def test_what_the_cpu_can() -> None:

@@ -25,8 +25,8 @@ from sartor.disk import lock
 from sartor.errors import BudgetError, InputError
 from sartor.measure.target import OnnxRuntime
 from sartor.models import build, resize
-from sartor.records import FRONT_COLUMNS, Arch
 from sartor.recipes.run import Run
+from sartor.records import FRONT_COLUMNS, Arch
 from sartor.search.store import Store
 from sartor.train.augment import Preprocess
 
@@ -58,23 +58,29 @@ def test_the_front_is_whole(run: Run) -> None:
         assert record.metrics["latency_ms"] <= 1.0
         assert record.metrics["accuracy_val"] > 0.9  # digits: a nearest-neighbour classifier reaches 98 %
         assert record.metrics["size_bytes"] == (folder / "model.onnx").stat().st_size
-        assert record.provenance["device"]["cpu"] and record.provenance["data"]["fingerprint"]
+        assert record.provenance["device"]["cpu"]
+        assert record.provenance["data"]["fingerprint"]
     faster = [r.metrics["latency_ms"] for r in run.front]
     better = [r.metrics["accuracy_val"] for r in run.front]
-    assert faster == sorted(faster) and better == sorted(better)
+    assert faster == sorted(faster)
+    assert better == sorted(better)
 
 
 def test_the_run_holds_what_it_promises(run: Run) -> None:
     names = {p.name for p in run.path.iterdir()}
     assert {"front.csv", "front.json", "report.html", "models", "study.db", "checkpoints", "run.json"} <= names
     info = run.info
-    assert info["status"] == "done" and info["seed"] == 0
+    assert info["status"] == "done"
+    assert info["seed"] == 0
     assert info["arguments"]["budget"]["max_latency_ms"] == 1.0
     assert {"train", "val", "test"} == set(info["data"]["splits"])
     assert [s["stage"] for s in info["times"]] == ["probe", "supernet", "search", "specialise", "prove"]
     evidence = json.loads((run.path / "evidence.json").read_text())
     assert {p["kind"] for p in evidence["search"]["history"]} == {"search", "random"}
-    assert evidence["tau"]["n"] > 0 and evidence["baselines"] and evidence["tried"] and evidence["curves"]
+    assert evidence["tau"]["n"] > 0
+    assert evidence["baselines"]
+    assert evidence["tried"]
+    assert evidence["curves"]
 
 
 def test_the_weights_are_those_of_the_file(run: Run) -> None:
@@ -108,8 +114,10 @@ def test_a_finished_run_is_not_run_again(run: Run) -> None:
     before = (run.path / "front.json").stat().st_mtime_ns
     begin = time.monotonic()
     done = subprocess.run(command(run.path), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "done already" in done.stderr
-    assert time.monotonic() - begin < SECONDS and (run.path / "front.json").stat().st_mtime_ns == before
+    assert done.returncode == 0
+    assert "done already" in done.stderr
+    assert time.monotonic() - begin < SECONDS
+    assert (run.path / "front.json").stat().st_mtime_ns == before
 
 
 def test_latency_holds_in_a_new_process(run: Run) -> None:
@@ -152,9 +160,7 @@ def _open(path: Path, name: str) -> Store:
     held = json.loads(rows[0][0])
     from sartor.space import Choice
 
-    choices = [
-        Choice(n, tuple(o), None if w is None else (w[0], tuple(w[1]))) for n, o, w in held["choices"]
-    ]
+    choices = [Choice(n, tuple(o), None if w is None else (w[0], tuple(w[1]))) for n, o, w in held["choices"]]
     identity = {k: v for k, v in held.items() if k not in ("format", "objectives", "choices")}
     return Store(path / "study.db", name=name, choices=choices, identity=identity)
 
@@ -204,7 +210,8 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "--resume" in errors and "Traceback" not in errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "stopped"
 
 
@@ -223,7 +230,9 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path: Path) -> None:
 
 
 def _fit(path: Path, **changes: object) -> object:
-    return sartor.fit(**{"data": "digits", "time_s": SECONDS, "max_latency_ms": 1.0, "out": path, "verbosity": 0, **changes})
+    return sartor.fit(
+        **{"data": "digits", "time_s": SECONDS, "max_latency_ms": 1.0, "out": path, "verbosity": 0, **changes}
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,15 @@ class MBConv(nn.Module):
     """
 
     def __init__(
-        self, c_in: int, c_out: int, *, hidden: int, kernel: int = 3, stride: int = 1, se: bool = False, skip: bool = False
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        hidden: int,
+        kernel: int = 3,
+        stride: int = 1,
+        se: bool = False,
+        skip: bool = False,
     ):
         super().__init__()
         self.expand = ConvNormAct(c_in, hidden, 1)
@@ -38,7 +46,15 @@ class FusedMBConv(nn.Module):
     """
 
     def __init__(
-        self, c_in: int, c_out: int, *, hidden: int, kernel: int = 3, stride: int = 1, se: bool = False, skip: bool = False
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        hidden: int,
+        kernel: int = 3,
+        stride: int = 1,
+        se: bool = False,
+        skip: bool = False,
     ):
         super().__init__()
         self.expand = ConvNormAct(c_in, hidden, kernel, stride)

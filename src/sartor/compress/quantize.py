@@ -75,14 +75,16 @@ def _checked(batch: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """ORT's quantiser logs advice on the root logger and prints."""
+    """ORT's quantiser logs advice on the root logger, prints, and opens sessions that warn."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    ort.set_default_logger_severity(3)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(disabled)
+        ort.set_default_logger_severity(2)  # ORT's own default; it cannot be read
 
 
 def _prepared(file: Path, folder: Path) -> onnx.ModelProto:

@@ -117,9 +117,9 @@ def _pool_means(proto: onnx.ModelProto) -> None:
         nodes.append(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], node.name))
         if not keep:
             nodes.append(onnx.helper.make_node("Flatten", [pooled], [node.output[0]], f"{node.name}/flat", axis=1))
+    read = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
     del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    read = {name for node in nodes for name in node.input}
+    proto.graph.node.extend(node for node in nodes if node.op_type != "Constant" or node.output[0] in read)
     kept = [tensor for tensor in proto.graph.initializer if tensor.name in read]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)

@@ -143,7 +143,8 @@ def interleaved(
     """Time ``calls`` in interleaved rounds: each at least ``runs`` times and for ``min_time_s`` in total.
 
     ``budget_s`` bounds the seconds spent on each call, warm-up and repeats included (without it: four times what the
-    samples need, and a second); at least 5 samples are taken whatever it says. ``cpu`` is the core the caller pinned the thread to.
+    samples need, and a second); at least 5 samples are taken whatever it says. ``cpu`` is the core the caller pinned the
+    thread to.
     """
     begin = time.perf_counter()
     collecting = gc.isenabled()

@@ -63,7 +63,9 @@ class Supernet(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Every shared parameter and buffer by the plain network's name."""
-        return {name: self.weights[key] if key in self.weights else getattr(self, key) for name, key in self._names.items()}
+        return {
+            name: self.weights[key] if key in self.weights else getattr(self, key) for name, key in self._names.items()
+        }
 
     def sliced(self, arch: Arch) -> dict[str, Tensor]:
         """Views of the shared tensors in the shapes of ``arch``'s network, by name. Gradients flow through them."""
@@ -82,7 +84,9 @@ class Supernet(nn.Module):
         skeleton.train(self.training)
         state = self.sliced(arch)
         if self.training and arch != self.largest:
-            state = {n: t.clone() if not isinstance(t, nn.Parameter) and not t.requires_grad else t for n, t in state.items()}
+            state = {
+                n: t.clone() if not isinstance(t, nn.Parameter) and not t.requires_grad else t for n, t in state.items()
+            }
         return functional_call(skeleton, state, (resize(x, int(arch["resolution"])),))
 
     def extract(self, arch: Arch) -> nn.Module:

@@ -10,53 +10,26 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.special import softmax
 
 from sartor import disk
 from sartor.measure.accuracy import accuracy
 from sartor.measure.device import cores
 from sartor.measure.target import open_target
-from sartor.records import Record
+from sartor.models import resize
+from sartor.recipes.curve import Curve
 from sartor.recipes.explore import Explored
 from sartor.recipes.probe import Probed
 from sartor.recipes.prove import Proof, arrays, ship
 from sartor.recipes.specialise import Made
 from sartor.recipes.workshop import Workshop
+from sartor.records import Record
 from sartor.report.card import model_card
 from sartor.report.table import write_front
 from sartor.search import audit
-from sartor.train.loop import Training
 
 MISTAKES = 24
 """Sample mistakes shown of the picked member."""
-
-POINTS = 300
-"""Points kept of a learning curve."""
-
-
-class Curve:
-    """A learning curve: loss and learning rate by step and second, thinned as it grows."""
-
-    def __init__(self, name: str):
-        import time
-
-        self.name = name
-        self._begin = time.monotonic()
-        self._points: list[dict[str, float]] = []
-        self._every = 1
-
-    def add(self, state: Training, loss: float, lr: float) -> None:
-        import time
-
-        if state.step % self._every:
-            return
-        seconds = time.monotonic() - self._begin
-        self._points.append({"seconds": round(seconds, 2), "step": state.step, "loss": round(loss, 5), "lr": round(lr, 6)})
-        if len(self._points) >= 2 * POINTS:
-            self._points = self._points[1::2]
-            self._every *= 2
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "points": self._points}
 
 
 def conclude(
@@ -81,7 +54,7 @@ def conclude(
         if record.name == picked.name:
             key = f"{record.name}/{record.precision}"
             confusion[key] = _confusion(shop, predictions)
-            mistakes[key] = _mistakes(shop, predictions)
+            mistakes[key] = _mistakes(shop, record, predictions)
     baselines = [
         {
             "name": f"doing nothing: the largest network as trained, {record.precision}",
@@ -90,7 +63,7 @@ def conclude(
             "latency_ms": record.metrics["latency_ms"],
             "note": "no search, no fine-tuning",
         }
-        for record in proof.passed
+        for record in proof.measured
         if networks[record.name.removesuffix("-int8")].name == "largest" and record.precision == shop.job.precision[0]
     ]
     info = disk.read_json(shop.path / "run.json")
@@ -152,13 +125,20 @@ def _confusion(shop: Workshop, predictions: np.ndarray) -> list[list[int]]:
     return [[int(v) for v in row] for row in matrix]
 
 
-def _mistakes(shop: Workshop, predictions: np.ndarray) -> list[dict[str, Any]]:
+def _mistakes(shop: Workshop, record: Record, predictions: np.ndarray) -> list[dict[str, Any]]:
     """A seeded sample of what was classified wrongly, as small PNGs."""
     test, classes = shop.dataset.test, shop.dataset.classes
     wrong = np.flatnonzero(predictions != test.labels)
     rows = np.sort(np.random.default_rng(shop.job.seed).permutation(wrong)[:MISTAKES])
+    if not len(rows):
+        return []
+    images = test.take(rows)
+    side = int(record.arch["resolution"])
+    batch = np.ascontiguousarray(resize(shop.preprocess(images.to(shop.device)), side).cpu().numpy())
+    file = shop.path / "work" / record.name / "model.onnx"
+    sure = softmax(next(shop.target.run(file, [batch])), axis=1).max(axis=1)
     samples = []
-    for row, pixels in zip(rows, test.take(rows).numpy() if len(rows) else [], strict=True):
+    for row, pixels, probability in zip(rows, images.numpy(), sure, strict=True):
         image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
         image.thumbnail((96, 96))
         stream = io.BytesIO()
@@ -168,6 +148,7 @@ def _mistakes(shop: Workshop, predictions: np.ndarray) -> list[dict[str, Any]]:
                 "png_base64": base64.b64encode(stream.getvalue()).decode(),
                 "true": classes[int(test.labels[row])],
                 "predicted": classes[int(predictions[row])],
+                "probability": float(probability),
             }
         )
     return samples

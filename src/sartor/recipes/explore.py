@@ -13,10 +13,10 @@ import torch
 
 from sartor.measure.counts import counts
 from sartor.models import Supernet
-from sartor.records import Arch, Budget, Record
 from sartor.recipes.probe import random_archs
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
+from sartor.records import Arch, Budget, Record
 from sartor.search import pareto
 from sartor.search.linas import linas
 from sartor.search.loop import search

@@ -19,8 +19,8 @@ from sartor.data import Dataset, open_data
 from sartor.errors import BudgetError, InputError, SartorError, Stopped
 from sartor.measure.device import fingerprint, versions
 from sartor.models import Supernet
-from sartor.records import Budget
-from sartor.recipes.evidence import Curve, conclude
+from sartor.recipes.curve import Curve
+from sartor.recipes.evidence import conclude
 from sartor.recipes.explore import choose, explore, search_budget
 from sartor.recipes.job import Job, data_name
 from sartor.recipes.journal import Journal
@@ -31,6 +31,7 @@ from sartor.recipes.run import Run, open_run
 from sartor.recipes.specialise import specialise
 from sartor.recipes.voice import Voice
 from sartor.recipes.workshop import Workshop
+from sartor.records import Budget
 from sartor.train.device import place
 from sartor.train.loop import Training, train
 from sartor.train.schedule import SCHEDULES
@@ -134,9 +135,10 @@ def _work(data: Any, job: Job, path: Path, voice: Voice) -> None:
     voice.say(f"  {len(explored.found)} networks measured, {explored.ranked:,} ranked; {len(chosen)} go on")
 
     seconds = clock.begin("specialise", job.time_s)
-    curve = Curve("specialise")
+    curve = Curve("specialise, mean of the members", shop.checkpoints / "curve-specialise.json", clock)
     with voice.stage("specialise") as tick:
         made, tuned = specialise(shop, supernet, chosen, seconds, probed.flip, tick, curve.add)
+    curve.save()
     curves.append(curve)
     times.append({"stage": "specialise", "seconds": clock.end("specialise")})
 
@@ -144,7 +146,7 @@ def _work(data: Any, job: Job, path: Path, voice: Voice) -> None:
     with voice.stage("prove") as tick:
         proof = prove(shop, made, tick)
         if not proof.front:
-            raise BudgetError(_nearest(shop, proof.passed, proof.dropped))
+            raise BudgetError(_nearest(shop, proof.measured, proof.dropped))
         tick(0.8, "test images, once")
         conclude(shop, probed, explored, made, proof, tuned, curves, times)
     times.append({"stage": "prove", "seconds": clock.end("prove")})
@@ -157,12 +159,12 @@ def _work(data: Any, job: Job, path: Path, voice: Voice) -> None:
 def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list[Curve]) -> Supernet:
     torch.manual_seed(shop.job.seed)
     supernet = place(Supernet(probed.space, shop.builder), shop.device)
+    curve = Curve("supernet, largest network", shop.checkpoints / "curve-supernet.json", shop.clock)
+    curves.append(curve)
     if "supernet.end" in shop.journal:
         supernet.load_state_dict(shop.load("supernet"))
         return supernet.eval()
     inputs = shop.inputs("supernet", flip=probed.flip)
-    curve = Curve("supernet, largest network")
-    curves.append(curve)
     with shop.voice.stage("supernet") as tick:
 
         def progress(state: Training, loss: float, lr: float) -> None:
@@ -180,6 +182,7 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
             checkpoint=shop.checkpoints / "supernet-training.safetensors",
             on_progress=progress,
         )
+    curve.save()
     shop.save("supernet", supernet.state_dict())
     return supernet
 
@@ -195,7 +198,9 @@ def _claim(path: Path, job: Job, resume: bool, voice: Voice) -> None:
                 "repeat its arguments to go on, or choose another --out"
             )
         if info.get("sartor") != versions()["sartor"]:
-            raise InputError(f"{path} was made by Sartor {info.get('sartor')}: go on with that version or choose another --out")
+            raise InputError(
+                f"{path} was made by Sartor {info.get('sartor')}: go on with that version or choose another --out"
+            )
         voice.say(f"going on with {path}")
         return
     if resume:

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from sartor.models import Supernet
-from sartor.records import Arch
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
+from sartor.records import Arch
 from sartor.space import OPERATORS, Space, conv_space
 from sartor.train.augment import mirror
 from sartor.train.device import place
@@ -37,7 +37,21 @@ TIME_FOR_TWO_S = 3600.0
 MIRROR_RATIO = 0.9
 """Mirroring is used when mirrored images, unseen in training, keep at least this share of the accuracy."""
 
-SIZES = ((16, 1), (16, 2), (32, 1), (32, 2), (48, 1), (48, 2), (64, 1), (64, 2), (96, 1), (96, 2), (128, 2), (128, 3), (192, 3))
+SIZES = (
+    (16, 1),
+    (16, 2),
+    (32, 1),
+    (32, 2),
+    (48, 1),
+    (48, 2),
+    (64, 1),
+    (64, 2),
+    (96, 1),
+    (96, 2),
+    (128, 2),
+    (128, 3),
+    (192, 3),
+)
 """(width, depth) of the space's largest arch, by the cost of a training step."""
 
 TIMED_STEPS = 4
@@ -195,5 +209,3 @@ def random_archs(space: Space, n: int, seed: int) -> list[Arch]:
         if len(archs) < n:
             archs[space.sample(rng)] = None
     return list(archs)
-
-

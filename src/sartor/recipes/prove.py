@@ -23,10 +23,10 @@ from sartor.measure.counts import counts
 from sartor.measure.device import cores
 from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.target import open_target
-from sartor.records import Arch, Record
 from sartor.recipes.specialise import Made
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
+from sartor.records import Arch, Record
 from sartor.search import pareto
 from sartor.search.objective import costs
 
@@ -54,9 +54,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Proof:
-    """The files that passed (as records), those on the front among them, and those dropped, with the reasons."""
+    """Every file that was measured, those on the front, and those dropped with the reasons; what was tried."""
 
-    passed: list[Record]
+    measured: list[Record]
     front: list[Record]
     dropped: list[dict[str, str]]
     tried: list[dict[str, Any]]
@@ -89,7 +89,9 @@ def _files(shop: Workshop, member: Made, dropped: list[dict[str, str]]) -> list[
     folder = shop.path / "work" / member.name
     network = member.network.cpu().float()
     file = folder / "model.onnx"
-    export_onnx(network, shop.shape(member.arch), file, metadata={"sartor": json.dumps(preprocessing(shop, member.name))})
+    export_onnx(
+        network, shop.shape(member.arch), file, metadata={"sartor": json.dumps(preprocessing(shop, member.name))}
+    )
     error = parity(network, file, shop.shape(member.arch))
     if error > PARITY:
         reason = f"parity: the file is {error:.1e} off the network, over {PARITY:.0e}"
@@ -162,9 +164,7 @@ def _front(records: Sequence[Record]) -> list[Record]:
     if not records:
         return []
     kept = pareto.nondominated(costs(records))
-    return sorted(
-        (r for r, keep in zip(records, kept, strict=True) if keep), key=lambda r: r.metrics["latency_ms"]
-    )
+    return sorted((r for r, keep in zip(records, kept, strict=True) if keep), key=lambda r: r.metrics["latency_ms"])
 
 
 def _verdicts(records: Sequence[Record], front: Sequence[Record]) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from sartor.models import Supernet
-from sartor.records import Arch, Record
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
+from sartor.records import Arch, Record
 from sartor.train.device import place
 from sartor.train.loop import Training, train
 from sartor.train.recalibrate import recalibrate

@@ -21,11 +21,11 @@ from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
 from sartor.measure.target import open_target
 from sartor.models import build, input_shape, resize
-from sartor.records import Arch
 from sartor.recipes.job import Job
 from sartor.recipes.journal import Journal
 from sartor.recipes.plan import Clock
 from sartor.recipes.voice import Voice
+from sartor.records import Arch
 from sartor.train.augment import Preprocess
 from sartor.train.device import pick_device, place
 from sartor.train.loop import Recipe
@@ -138,4 +138,3 @@ class Workshop:
                 return {key: held.get_tensor(key) for key in held.keys()}  # noqa: SIM118
         except Exception as error:  # the parser raises its own types
             raise InputError(f"{file} is missing or damaged ({error}): choose another --out to start anew") from error
-

@@ -31,7 +31,9 @@ class Space:
             if choice.when is not None:
                 parent = seen.get(choice.when[0])
                 if parent is None or not set(choice.when[1]) <= set(parent.options):
-                    raise InputError(f"choice {choice.name!r} depends on {choice.when}, which is not declared before it")
+                    raise InputError(
+                        f"choice {choice.name!r} depends on {choice.when}, which is not declared before it"
+                    )
             seen[choice.name] = choice
 
     def canonical(self, options: Mapping[str, Option]) -> Arch:

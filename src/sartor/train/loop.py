@@ -218,7 +218,9 @@ def _load(path: Path, module: nn.Module, optimiser: torch.optim.SGD, average: _A
     try:
         with safe_open(path, framework="pt") as file:
             held = file.metadata() or {}
-            found = Training(int(held["step"]), float(held["progress"]), int(held["remaining"]), float(held["lr_scale"]))
+            found = Training(
+                int(held["step"]), float(held["progress"]), int(held["remaining"]), float(held["lr_scale"])
+            )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         _restore({"tensors": tensors, "state": found}, module, optimiser, average, state)
     except Exception as error:  # a damaged file can fail anywhere in the parser

@@ -7,6 +7,7 @@ soft outputs of the step's largest arch, which comes first (in-place distillatio
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,9 +79,7 @@ def multi_arch(space: Space, rng: random.Random, progress: float, *, archs: int 
     parts', each weighted by its share of the batch.
     """
     edges = [i / archs for i in range(archs + 1)]
-    return [
-        Turn(space.sample(rng), scale=1 / archs, rows=rows) for rows in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [Turn(space.sample(rng), scale=1 / archs, rows=rows) for rows in itertools.pairwise(edges)]
 
 
 def attentive(

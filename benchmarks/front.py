@@ -6,7 +6,7 @@
 Arms, each given the same total time T on this machine, one at a time:
   resnet20     ResNet-20 of widths 8, 16, 24, 32, each trained alone for T/4
   random       one random arch of the same space at the latency of each ResNet-20, trained alone for T/4
-  mobilenetv3  timm's mobilenetv3_small at widths 0.5, 0.75, 1.0, stem stride 1 for 32 pixels, each trained alone for T/3
+  mobilenetv3  timm's mobilenetv3_small at widths 0.5, 0.75, 1.0, stem stride 1 for 32 pixels, each alone for T/3
   fit          sartor fit --time T
 All use the same recipe and loop. An arm's files and accuracies are kept under --cache by (arm, seed, T, machine); an
 interrupted arm goes on where it was. In the end every file of every arm is timed side by side in one process, and the
@@ -266,7 +266,7 @@ def main() -> None:
         for point, latency in zip(points, latencies, strict=True):
             point["latency_ms"] = latency.median_ms
         print(
-            f"\nseed {seed}, {time_s / 60:.0f} minutes an arm, {device['cpu']}, {device['cores']} cores, 1 thread, batch 1"
+            f"\nseed {seed}, {time_s / 60:.0f} min an arm: {device['cpu']}, {device['cores']} cores, 1 thread, batch 1"
         )
         table(points)
 

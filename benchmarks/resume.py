@@ -36,7 +36,8 @@ def evaluations(path: Path) -> set[str]:
         return set()
     with closing(sqlite3.connect(file)) as database:
         try:
-            rows = database.execute("select value_json from trial_user_attributes where key = 'sartor.record'").fetchall()
+            query = "select value_json from trial_user_attributes where key = 'sartor.record'"
+            rows = database.execute(query).fetchall()
         except sqlite3.OperationalError:
             return set()
     return {row[0] for row in rows}
@@ -73,7 +74,9 @@ def main() -> None:
             equal = front(out) == expected
             same += equal and not lost
             state = "had ended" if ended else "killed"
-            print(f"run {index}: {state} at {moment:.1f} s, {len(before)} evaluations, {lost} lost, same front: {equal}")
+            print(
+                f"run {index}: {state} at {moment:.1f} s; of {len(before)} evaluations lost {lost}; same front: {equal}"
+            )
         print(f"{same} of {options.runs} ended with the same front and lost nothing")
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/schedules.py --seconds 240 [--schedules delayed_shrinking,sandwich,…]
 
-CIFAR-10, one space (regular residual stages, widths 12 to 48, depth 1 to 2), equal wall time a schedule, the same seed. Prints
-validation accuracy of the largest, the smallest and a fixed random sample of archs, after batch-norm recalibration
+CIFAR-10, one space (regular residual stages, depth 1 to 2), equal wall time a schedule, the same seed. Prints
+validation  accuracy of the largest, the smallest and a fixed random sample of archs, after batch-norm recalibration
 and no other training, and the hypervolume they span in (accuracy above 50 %, log MACs below the largest's).
 """
 

@@ -43,7 +43,7 @@ def make_dir(path: Path) -> Path:
 
 
 def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
-    """Write ``content`` (bytes, text, or a function that writes to the path it is given) to ``path``, whole or not at all.
+    """Write ``content`` (bytes, text, or a function that writes to the path it is given), whole or not at all.
 
     Raises InputError naming the fix when the disk is full or the place is not writable; ``path`` is untouched then.
     """

@@ -85,7 +85,7 @@ def test_a_machine_that_never_rests_is_reported() -> None:
 
     def restless() -> None:
         clock[0] += 1
-        spinning(40 * (1 + (clock[0] // 24) % 9))()
+        spinning(10 * (1 + (clock[0] // 24) % 29))()
 
     (latency,) = timed(spinning(100), reference=restless)
     assert latency.disturbed

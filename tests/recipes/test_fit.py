@@ -284,7 +284,7 @@ def test_a_run_of_another_format_is_left_alone(run: Run, tmp_path: Path) -> None
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="thesis.tex"):
+    with pytest.raises(InputError, match=r"thesis\.tex"):
         _fit(tmp_path)
 
 

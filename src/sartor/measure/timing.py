@@ -29,6 +29,8 @@ _TRIES = 3
 _SLOW = 1.08
 _CPU_SHARE = 0.97
 _LEAST = 5
+# A fifth of all rounds is at rest by definition, at most 3/5 of the planned: what needs more shows a machine at rest.
+_QUIET_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class _Samples:
 
     def quiet(self, rest: float) -> list[np.ndarray]:
         return [s for s, share, reference in self.rounds if share >= _CPU_SHARE and reference <= _SLOW * rest]
+
+    def lacking(self, rest: float) -> bool:
+        """True while quiet samples are missing and rounds are left: three times those that the samples need."""
+        needed = -(-self.planned // self.per_round)
+        return len(self.rounds) < _TRIES * needed and sum(map(len, self.quiet(rest))) < self.planned
 
 
 @contextlib.contextmanager
@@ -143,8 +150,8 @@ def interleaved(
     """Time ``calls`` in interleaved rounds: each at least ``runs`` times and for ``min_time_s`` in total.
 
     ``budget_s`` bounds the seconds spent on each call, warm-up and repeats included (without it: four times what the
-    samples need, and a second); at least 5 samples are taken whatever it says. ``cpu`` is the core the caller pinned the
-    thread to.
+    samples need, and a second); at least 5 samples are taken whatever it says. ``cpu`` is the core to which the caller
+    pinned the thread.
     """
     begin = time.perf_counter()
     collecting = gc.isenabled()
@@ -156,9 +163,9 @@ def interleaved(
             end = begin + budget_s * len(calls)
         else:  # a machine so busy that a round takes ten times its samples must not hold up everything
             end = time.perf_counter() + sum(1 + 4 * row.planned * row.seconds for row in table)
-        for _ in range(_ROUNDS * _TRIES):
+        while True:
             rest = _rest(table)
-            pending = [i for i, row in enumerate(table) if sum(map(len, row.quiet(rest))) < row.planned]
+            pending = [i for i, row in enumerate(table) if row.lacking(rest)]
             enough = all(sum(len(samples) for samples, _, _ in row.rounds) >= _LEAST for row in table)
             if not pending or (enough and time.perf_counter() > end):
                 break
@@ -201,7 +208,7 @@ def _round(call: Call, reference: Call, n: int, threads: int) -> tuple[np.ndarra
 
 def _latency(row: _Samples, rest: float, threads: int, cpu: int) -> Latency:
     quiet = row.quiet(rest)
-    disturbed = sum(map(len, quiet)) < row.planned / 2
+    disturbed = sum(map(len, quiet)) < max(_LEAST, _QUIET_SHARE * row.planned)
     samples = np.concatenate([s for s, _, _ in row.rounds] if disturbed else quiet) * 1e3
     median = float(np.median(samples))
     return Latency(

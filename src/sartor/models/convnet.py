@@ -28,7 +28,7 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         for stage in self.stages:
-            for blocks in stage.values():
+            for blocks in stage.children():
                 x = blocks(x)
         return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))
 

@@ -28,7 +28,7 @@ _SKELETONS = 512
 
 
 class Supernet(nn.Module):
-    """Weights shared by every arch of ``space``, each running on a prefix of the channels and the centre of the kernels.
+    """Weights shared by every arch of ``space``, each on a prefix of the channels and the centre of the kernels.
 
     ``builder(arch)`` makes the plain network of an arch. Every parameter of every arch must be found, under the same
     name, at least as large, in the network of some *spanning* arch: the largest one, and for each option of an

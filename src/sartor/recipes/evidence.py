@@ -73,7 +73,7 @@ def conclude(
         {
             "what": f"operator {r['operator']}",
             "kept": any(r["operator"] in c.options for c in probed.space.choices if c.name.endswith(".op")),
-            "why": f"validation accuracy {100 * r['accuracy']:.1f}% after {r['seconds']:.0f} s alone, {r['latency_ms']:.3f} ms",
+            "why": f"validation {100 * r['accuracy']:.1f}% after {r['seconds']:.0f} s, {r['latency_ms']:.3f} ms",
         }
         for r in probed.race
     ]

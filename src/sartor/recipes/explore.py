@@ -1,4 +1,4 @@
-"""Search a trained supernet: measured latency, validated accuracy, thousands ranked and tens measured; with its audit."""
+"""Search a trained supernet: measured latency, validated accuracy, thousands ranked, tens measured; and its audit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Explored:
 
 
 def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick: Tick) -> Explored:
-    """Search ``supernet`` within ``seconds``: 55 % for the search, a quarter for the random sample, the rest for tau."""
+    """Search ``supernet`` within ``seconds``: most for search and random sample, in equal parts, the rest for tau."""
     budget = search_budget(shop)
     ranked = 0
 
@@ -122,7 +122,7 @@ def _seconds_an_evaluation(shop: Workshop, supernet: Supernet, archs: Sequence[A
 
 
 def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool) -> list[dict[str, Any]]:
-    """A few random archs, each trained from scratch for an equal share of ``seconds``, beside their supernet accuracy."""
+    """A few random archs, trained from scratch for equal shares of ``seconds``, beside their supernet accuracy."""
     archs = random_archs(supernet.space, TAU_ARCHS, shop.job.seed + 17)
     share = seconds / len(archs)
 
@@ -136,4 +136,4 @@ def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool)
         shared = shop.validate(supernet.extract(arch), side)
         return {"arch": arch.key, "alone": shop.validate(network, side), "supernet": shared, "seconds": share}
 
-    return [shop.journal.once(f"tau.{arch.key}", lambda a=arch: one(a)) for arch in archs]
+    return [shop.journal.once(f"tau.{arch.key}", partial(one, arch)) for arch in archs]

@@ -20,7 +20,7 @@ from sartor.errors import InputError
 class Journal:
     """``once(key, compute)`` returns what was decided under ``key``, deciding it with ``compute()`` the first time.
 
-    Values are JSON: what ``once`` returns the first time has gone through JSON too, so that a resumed run sees the same.
+    Values are JSON: what ``once`` returns the first time has gone through JSON too, so a resumed run sees the same.
     """
 
     def __init__(self, path: Path):

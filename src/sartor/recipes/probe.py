@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -78,7 +79,8 @@ def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -
     kept = [r["operator"] for r in race if r["accuracy"] >= winner["accuracy"] - MARGIN]
     operators = tuple(kept[:2] if shop.job.time_s >= TIME_FOR_TWO_S else kept[:1])
     flip = winner["mirrored"] >= MIRROR_RATIO * winner["accuracy"]
-    width, depth = _size(shop, operators, flip, supernet_seconds)
+    size = shop.journal.once("size", lambda: _size(shop, operators, flip, supernet_seconds, 0.3 * seconds))
+    width, depth = int(size[0]), int(size[1])
     tick(1.0, f"{'+'.join(operators)}, width {width}, depth {depth}")
     return Probed(_space(shop, width, depth, operators), flip, race, width, depth)
 
@@ -110,7 +112,7 @@ def _race(shop: Workshop, seconds: float, tick: Tick) -> list[dict[str, Any]]:
     results = []
     for done, (operator, arch) in enumerate(entrants.items()):
         tick(0.3 + 0.5 * done / len(entrants), f"racing {operator}")
-        results.append(shop.journal.once(f"race.{operator}", lambda o=operator, a=arch: _run_one(shop, o, a, share)))
+        results.append(shop.journal.once(f"race.{operator}", partial(_run_one, shop, operator, arch, share)))
     return sorted(results, key=lambda r: -r["accuracy"])
 
 
@@ -155,10 +157,13 @@ def _run_one(shop: Workshop, operator: str, arch: Arch, seconds: float) -> dict[
     }
 
 
-def _size(shop: Workshop, operators: tuple[str, ...], flip: bool, supernet_seconds: float) -> tuple[int, int]:
+def _size(
+    shop: Workshop, operators: tuple[str, ...], flip: bool, supernet_seconds: float, limit_s: float
+) -> tuple[int, int]:
     """The costliest (width, depth) whose supernet gets enough steps and whose largest arch is near the latency budget.
 
-    The largest arch is the teacher, so it may be up to twice over the budget; the search keeps to it.
+    Looking takes ``limit_s`` at most. The largest arch is the teacher, so it may be up to twice over the budget; the
+    search keeps to it.
     """
     limit = shop.job.budget.max_latency_ms
 
@@ -169,8 +174,10 @@ def _size(shop: Workshop, operators: tuple[str, ...], flip: bool, supernet_secon
         rate = shop.journal.once(f"size.{width}.{depth}", lambda: _seconds_a_step(shop, space, flip))
         return supernet_seconds / float(rate) >= STEPS_NEEDED
 
-    chosen, failures = SIZES[0], 0
+    chosen, failures, begin = SIZES[0], 0, time.monotonic()
     for size in SIZES[1:]:
+        if time.monotonic() - begin > limit_s:
+            break
         if fits(*size):
             chosen = size
         else:
@@ -194,7 +201,7 @@ def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
     return sum(taken[1:]) / TIMED_STEPS
 
 
-def describe(race: list[Mapping[str, Any]]) -> str:
+def describe(race: Sequence[Mapping[str, Any]]) -> str:
     """The race in a line: ``residual 61.2%, fused 58.0%, mbconv 31.4% at 0.21 to 0.25 ms``."""
     latencies = [r["latency_ms"] for r in race]
     names = ", ".join(f"{r['operator']} {100 * r['accuracy']:.1f}%" for r in race)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -88,7 +89,7 @@ def specialise(
     for index, (network, record) in enumerate(zip(networks, students, strict=True)):
         name, side = f"m{index + 1}", _side(record)
         was = record.metrics["accuracy_val"]
-        now = float(shop.journal.once(f"specialise.{name}", lambda n=network, s=side: shop.validate(n, s)))
+        now = float(shop.journal.once(f"specialise.{name}", partial(shop.validate, network, side)))
         recalibrate(network, shop.calibration(side))
         if now < was:
             network.load_state_dict(untouched[index])

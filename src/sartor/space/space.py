@@ -37,7 +37,7 @@ class Space:
             seen[choice.name] = choice
 
     def canonical(self, options: Mapping[str, Option]) -> Arch:
-        """The arch of ``options``: inactive choices are dropped. Raises InputError when an active one is missing or unknown."""
+        """The arch of ``options``: inactive choices are dropped. Raises InputError when an active one is absent."""
         arch: dict[str, Option] = {}
         for choice in self.choices:
             if _active(choice, arch):

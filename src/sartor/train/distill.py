@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def soft_targets(student: Tensor, teacher: Tensor, *, tau: float = 1.0) -> Tensor:
-    """KL(teacher‖student) of logits [b, k] softened by ``tau``, in nats a sample, times tau² to keep the gradient's scale.
+    """KL(teacher‖student) of logits [b, k] softened by ``tau``, in nats, times tau² to keep the gradient's scale.
 
     Hinton et al., arXiv:1503.02531 §2. In-place distillation (BigNAS, arXiv:2003.11142 §3.2) uses tau = 1.
     """

@@ -48,7 +48,7 @@ class Recipe:
 
 @dataclass
 class Training:
-    """Where a training stands. ``progress`` grows by its share of the remaining steps, so re-planning bends it, never breaks it."""
+    """Where a training stands. ``progress`` grows by its share of the remaining steps: re-planning causes no jump."""
 
     step: int = 0
     progress: float = 0.0
@@ -83,7 +83,7 @@ def train(
     clock = _Clock()
     failures = 0
     if not resumed:
-        rate = decide(f"{name}.rate", lambda: _seconds_a_step(module, step, batches))
+        rate = decide(f"{name}.rate", lambda: _seconds_a_step(module, step, batches, limit_s=0.1 * seconds))
         state.remaining = max(1, round(seconds / rate))
         if max_steps is not None:
             state.remaining = min(state.remaining, max_steps)
@@ -182,20 +182,24 @@ def _replan(clock: _Clock, state: Training, seconds: float, max_steps: int | Non
     return {"elapsed": elapsed, "remaining": fit if max_steps is None else min(fit, state.remaining)}
 
 
-def _seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, timed: int = 6) -> float:
-    """Mean seconds a step, measured on the spot and undone: weights, buffers and gradients are as before."""
+def _seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, limit_s: float, timed: int = 6) -> float:
+    """Mean seconds a step, measured on the spot and undone: weights, buffers and gradients are as before.
+
+    One step warms up, then up to ``timed`` are timed, fewer when they take longer than ``limit_s``.
+    """
     before = {n: t.detach().clone() for n, t in module.state_dict().items()}
     module.train()
-    stream, start = batches(0), 0.0
-    for index in range(2 + timed):
-        if index == 2:
-            start = time.monotonic()
+    stream, begin, taken = batches(0), time.monotonic(), []
+    for index in range(1 + timed):
         images, labels = next(stream)
-        step(images, labels, index / (2 + timed), index)
-    taken = (time.monotonic() - start) / timed
+        start = time.monotonic()
+        step(images, labels, max(0.0, (index - 0.5) / timed), index)
+        taken.append(time.monotonic() - start)
+        if index and time.monotonic() - begin > limit_s:
+            break
     module.zero_grad(set_to_none=True)
     module.load_state_dict(before)
-    return taken
+    return sum(taken[1:]) / len(taken[1:])
 
 
 def _snapshot(module: nn.Module, optimiser: torch.optim.SGD, average: _Average, state: Training) -> dict[str, Any]:

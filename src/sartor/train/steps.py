@@ -1,4 +1,4 @@
-"""What one step of the loop does: train a plain network, a supernet under a schedule, or many students of one teacher."""
+"""One step of the loop: of a plain network, of a supernet under a schedule, of many students of one teacher."""
 
 from __future__ import annotations
 

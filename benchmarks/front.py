@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("--time", default="20m")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--arms", default="resnet20,random,mobilenetv3,fit")
-    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache"))
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "sartor" / "front")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--cached-only", action="store_true", help="print the table of what is there; train nothing")
     options = parser.parse_args()

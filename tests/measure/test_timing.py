@@ -37,11 +37,11 @@ def timed(
 
 
 def test_the_median_is_the_duration() -> None:
-    short, long = timed(spinning(100), spinning(800))
-    assert 0.1 <= short.median_ms < 0.11
-    assert 0.8 <= long.median_ms < 0.82
-    assert short.n >= 50
-    assert long.n >= 50
+    """Never less; and not more, unless the machine that runs this test is so busy that the record says so itself."""
+    for latency, duration in zip(timed(spinning(100), spinning(800)), (0.1, 0.8), strict=True):
+        assert latency.median_ms >= duration
+        assert latency.disturbed or latency.median_ms < 1.1 * duration
+        assert latency.disturbed or latency.n >= 75
 
 
 def test_disturbed_rounds_are_measured_again() -> None:
@@ -58,7 +58,8 @@ def test_disturbed_rounds_are_measured_again() -> None:
 
     (latency,) = timed(work, reference=lambda: spinning(50 * slowdown())())
     assert calls > 250 + 250, "the 250 slow samples were not taken again"
-    assert 0.2 <= latency.median_ms < 0.22
+    assert latency.median_ms >= 0.2
+    assert latency.disturbed or latency.median_ms < 0.22
 
 
 def test_only_quiet_rounds_count() -> None:
@@ -90,7 +91,7 @@ def test_a_machine_that_never_rests_is_reported() -> None:
     (latency,) = timed(spinning(100), reference=restless)
     assert latency.disturbed
     assert latency.n >= 100
-    assert 0.1 <= latency.median_ms < 0.11
+    assert latency.median_ms >= 0.1
 
 
 def test_the_budget_bounds_the_time_spent() -> None:

@@ -106,7 +106,7 @@ def _race(shop: Workshop, seconds: float, tick: Tick) -> list[dict[str, Any]]:
     limit = shop.job.budget.max_latency_ms
     entrants = {}
     for operator in OPERATORS:
-        entrants[operator] = _entrant(shop, operator, None if limit is None else 0.5 * limit)
+        entrants[operator] = _entrant(shop, operator, limit)
         tick(0.3 * len(entrants) / len(OPERATORS), f"measuring {operator}")
     share = seconds / len(entrants)
     results = []
@@ -116,11 +116,14 @@ def _race(shop: Workshop, seconds: float, tick: Tick) -> list[dict[str, Any]]:
     return sorted(results, key=lambda r: -r["accuracy"])
 
 
-def _entrant(shop: Workshop, operator: str, target_ms: float | None) -> Arch:
-    """The arch of ``operator`` whose measured latency is nearest to ``target_ms``; by default to that of a plain
-    residual network of width 32."""
-    if target_ms is None:
-        target_ms = shop.draft_latency_ms(_uniform(shop, "residual", 32))
+def _entrant(shop: Workshop, operator: str, limit_ms: float | None) -> Arch:
+    """The arch of ``operator`` whose measured latency is nearest to that of a plain residual network of width 32, or
+    to ``limit_ms`` where that is less.
+
+    Small networks race: in a few seconds large ones learn too little to tell operators apart (docs/log.md).
+    """
+    plain_ms = shop.draft_latency_ms(_uniform(shop, "residual", 32))
+    target_ms = plain_ms if limit_ms is None else min(limit_ms, plain_ms)
     archs = [_uniform(shop, operator, width) for width in (16, 32, 48, 64, 96, 128)]
     return min(archs, key=lambda a: abs(shop.draft_latency_ms(a) / target_ms - 1))
 

@@ -64,5 +64,5 @@ def _resolutions(full: int) -> tuple[int, ...]:
 
 
 def _widths(largest: int) -> tuple[int, ...]:
-    """A quarter, a half, three quarters and all of ``largest``, in multiples of 16."""
-    return tuple(sorted({max(16, round(largest * share / 16) * 16) for share in (0.25, 0.5, 0.75, 1.0)}))
+    """Eighths of ``largest``, in multiples of 16."""
+    return tuple(sorted({max(16, round(largest * eighths / 128) * 16) for eighths in range(1, 9)}))

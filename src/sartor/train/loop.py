@@ -26,6 +26,9 @@ Decide = Callable[[str, Callable[[], Any]], Any]
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 Step = Callable[[Tensor, Tensor, float, int], float]
 
+_LOWEST_LR_SCALE = 0.5**3
+"""A loss that is not finite even at this share of the learning rate comes from the data."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -48,12 +51,18 @@ class Recipe:
 
 @dataclass
 class Training:
-    """Where a training stands. ``progress`` grows by its share of the remaining steps: re-planning causes no jump."""
+    """Where a training stands. ``progress`` grows by its share of the remaining steps: re-planning causes no jump.
+
+    ``every``: steps between plan points, fixed at the start, so that a resumed training plans at the same steps.
+    ``elapsed``: seconds of work up to the last plan point. ``lr_scale`` halves each time the loss is not finite.
+    """
 
     step: int = 0
     progress: float = 0.0
     remaining: int = 0
     lr_scale: float = 1.0
+    every: int = 1
+    elapsed: float = 0.0
 
 
 def train(
@@ -81,20 +90,22 @@ def train(
     state = Training()
     resumed = checkpoint is not None and checkpoint.exists() and _load(checkpoint, module, optimiser, average, state)
     clock = _Clock()
-    failures = 0
-    if not resumed:
+    if resumed:
+        clock.elapsed = state.elapsed
+    else:
         rate = decide(f"{name}.rate", lambda: _seconds_a_step(module, step, batches, limit_s=0.1 * seconds))
         state.remaining = max(1, round(seconds / rate))
         if max_steps is not None:
             state.remaining = min(state.remaining, max_steps)
-    every = max(1, (state.step + state.remaining) // 12)
+        state.every = max(1, state.remaining // 12)
     last_good = _snapshot(module, optimiser, average, state)
     stream = batches(state.step)
     module.train()
     while state.remaining > 0:
-        if state.step % every == 0 and state.step > 0:
+        if state.step % state.every == 0 and state.step > 0:
             plan = decide(f"{name}.{state.step}", lambda: _replan(clock, state, seconds, max_steps))
-            clock.elapsed, state.remaining = plan["elapsed"], plan["remaining"]
+            clock.elapsed = state.elapsed = plan["elapsed"]
+            state.remaining = plan["remaining"]
             last_good = _snapshot(module, optimiser, average, state)
             if checkpoint is not None:
                 _save(checkpoint, last_good)
@@ -107,14 +118,13 @@ def train(
         loss = step(images, labels, state.progress, state.step)
         norm = nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
         if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
-            failures += 1
-            if failures > 3:
-                _restore(last_good, module, optimiser, average, state)
+            failed = state.step
+            _restore(last_good, module, optimiser, average, state)
+            if state.lr_scale <= _LOWEST_LR_SCALE:
                 raise SartorError(
-                    f"{name}: the loss is not finite at step {state.step} even at learning rate {lr:.2g}: "
+                    f"{name}: the loss is not finite at step {failed} even at learning rate {lr:.2g}: "
                     "check the images and labels for broken values; the last good state is kept in the run"
                 )
-            _restore(last_good, module, optimiser, average, state)
             state.lr_scale *= 0.5
             last_good = _snapshot(module, optimiser, average, state)
             stream = batches(state.step)
@@ -222,9 +232,7 @@ def _load(path: Path, module: nn.Module, optimiser: torch.optim.SGD, average: _A
     try:
         with safe_open(path, framework="pt") as file:
             held = file.metadata() or {}
-            found = Training(
-                int(held["step"]), float(held["progress"]), int(held["remaining"]), float(held["lr_scale"])
-            )
+            found = Training(**{name: type(value)(held[name]) for name, value in vars(Training()).items()})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         _restore({"tensors": tensors, "state": found}, module, optimiser, average, state)
     except Exception as error:  # a damaged file can fail anywhere in the parser

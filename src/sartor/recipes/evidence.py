@@ -91,7 +91,7 @@ def conclude(
         "tau": audit.kendall_tau(
             [a["supernet"] for a in explored.alone],
             [a["alone"] for a in explored.alone],
-            note=f"{len(explored.alone)} networks trained alone for {explored.alone[0]['seconds']:.0f} s each",
+            note=f"{len(explored.alone)} networks trained alone for {explored.alone[0]['steps']} steps each",
         ),
         "tried": [*race, *tuned, *proof.tried],
         "curves": [c.to_dict() for c in curves],

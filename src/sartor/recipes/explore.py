@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from sartor.measure.counts import counts
 from sartor.models import Supernet
@@ -24,11 +26,14 @@ from sartor.search.objective import costs
 from sartor.search.random import random_search
 from sartor.search.store import Store
 from sartor.train.device import place
-from sartor.train.loop import train
+from sartor.train.loop import Step, seconds_a_step, train
 from sartor.train.steps import plain_step
 
 INT8_GAIN = 2.0
 """How far over the latency budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit."""
+
+TAU_SHARE = 0.3
+"""Of the search's time: what the networks trained alone for Kendall's tau get."""
 
 TAU_ARCHS = 6
 """Archs trained alone for Kendall's tau: few, so its interval is wide, and said."""
@@ -55,7 +60,7 @@ def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick
 
     first = [supernet.space.largest(), supernet.space.smallest()]
     cost = shop.journal.once("search.cost", lambda: _seconds_an_evaluation(shop, supernet, first))
-    evaluations = max(12, min(200, int(0.45 * seconds / cost), supernet.space.count()))
+    evaluations = max(12, min(200, int(0.5 * (1 - TAU_SHARE) * seconds / cost), supernet.space.count()))
     strategy = partial(linas, budget=budget, first=min(16, max(8, evaluations // 3)), on_ranked=count_ranked)
     identity = {"data": shop.dataset.fingerprint, "seed": shop.job.seed}
     evaluate = partial(_evaluate, shop, supernet)
@@ -76,7 +81,7 @@ def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick
                 ),
             )
     tick(0.8, "training a few alone, for the rank correlation")
-    alone = _train_alone(shop, supernet, 0.15 * seconds, flip)
+    alone = _train_alone(shop, supernet, TAU_SHARE * seconds, flip)
     return Explored(records["search"], records["random"], ranked, alone)
 
 
@@ -122,18 +127,31 @@ def _seconds_an_evaluation(shop: Workshop, supernet: Supernet, archs: Sequence[A
 
 
 def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool) -> list[dict[str, Any]]:
-    """A few random archs, trained from scratch for equal shares of ``seconds``, beside their supernet accuracy."""
+    """A few random archs, trained from scratch for equally many steps, beside their supernet accuracy.
+
+    Steps, not seconds: in seconds a small network gets more of them, and time would be ranked instead of archs.
+    """
     archs = random_archs(supernet.space, TAU_ARCHS, shop.job.seed + 17)
-    share = seconds / len(archs)
+
+    def step_of(arch: Arch, network: nn.Module) -> Step:
+        inputs = shop.inputs(f"alone {arch.key}", flip=flip)
+        return plain_step(network, inputs, shop.recipe, side=int(arch["resolution"]))
+
+    def rate(arch: Arch) -> float:
+        network = place(shop.build(arch), shop.device)
+        return seconds_a_step(network, step_of(arch, network), shop.batches, limit_s=0.1 * seconds, timed=3)
+
+    rates = [float(shop.journal.once(f"tau.rate.{arch.key}", partial(rate, arch))) for arch in archs]
+    steps = max(10, int(0.7 * seconds / sum(rates)))
 
     def one(arch: Arch) -> dict[str, Any]:
         torch.manual_seed(shop.job.seed)
         side = int(arch["resolution"])
         network = place(shop.build(arch), shop.device)
-        step = plain_step(network, shop.inputs(f"alone {arch.key}", flip=flip), shop.recipe, side=side)
         name = f"alone.{arch.key}"
-        train(network, step, shop.batches, shop.recipe, seconds=share, name=name, decide=shop.journal.once)
+        step, decide = step_of(arch, network), shop.journal.once
+        train(network, step, shop.batches, shop.recipe, seconds=math.inf, max_steps=steps, name=name, decide=decide)
         shared = shop.validate(supernet.extract(arch), side)
-        return {"arch": arch.key, "alone": shop.validate(network, side), "supernet": shared, "seconds": share}
+        return {"arch": arch.key, "alone": shop.validate(network, side), "supernet": shared, "steps": steps}
 
     return [shop.journal.once(f"tau.{arch.key}", partial(one, arch)) for arch in archs]

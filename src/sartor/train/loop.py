@@ -8,6 +8,7 @@ a CPU, however often the run was killed in between.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,6 +50,10 @@ class Recipe:
         return self.peak_lr * self.batch_size / 256 * min(rising, (1 - progress) / (1 - self.warmup))
 
 
+PLAN_EVERY_S = 20.0
+"""Seconds between plan points, at most: there the rest is planned anew and a checkpoint is written."""
+
+
 @dataclass
 class Training:
     """Where a training stands. ``progress`` grows by its share of the remaining steps: re-planning causes no jump.
@@ -79,7 +84,8 @@ def train(
     check_stop: Callable[[], None] = lambda: None,
     max_steps: int | None = None,
 ) -> nn.Module:
-    """Train ``module`` in place for ``seconds`` and leave it with its averaged (EMA) weights. Returns it.
+    """Train ``module`` in place for ``seconds`` or ``max_steps`` steps, whichever ends first; leave it with its
+    averaged (EMA) weights and return it.
 
     ``step(images, labels, progress, index)`` runs forward and backward and returns the loss; ``batches(start)`` gives
     the data from step ``start`` on. ``on_progress(state, loss, lr)`` is called each step; ``check_stop`` may raise.
@@ -93,11 +99,12 @@ def train(
     if resumed:
         clock.elapsed = state.elapsed
     else:
-        rate = decide(f"{name}.rate", lambda: _seconds_a_step(module, step, batches, limit_s=0.1 * seconds))
-        state.remaining = max(1, round(seconds / rate))
-        if max_steps is not None:
-            state.remaining = min(state.remaining, max_steps)
-        state.every = max(1, state.remaining // 12)
+        state.remaining = max_steps or sys.maxsize
+        if not math.isinf(seconds):
+            rate = decide(f"{name}.rate", lambda: seconds_a_step(module, step, batches, limit_s=0.1 * seconds))
+            state.remaining = min(max(1, round(seconds / rate)), state.remaining)
+        points = 12 if math.isinf(seconds) else max(12, round(seconds / PLAN_EVERY_S))
+        state.every = max(1, state.remaining // points)
     last_good = _snapshot(module, optimiser, average, state)
     stream = batches(state.step)
     module.train()
@@ -188,11 +195,13 @@ class _Clock:
 def _replan(clock: _Clock, state: Training, seconds: float, max_steps: int | None) -> dict[str, float]:
     """How many steps still fit, from the pace so far."""
     elapsed = clock.elapsed
+    if math.isinf(seconds):
+        return {"elapsed": elapsed, "remaining": state.remaining}
     fit = max(1, round((seconds - elapsed) / (elapsed / state.step)))
     return {"elapsed": elapsed, "remaining": fit if max_steps is None else min(fit, state.remaining)}
 
 
-def _seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, limit_s: float, timed: int = 6) -> float:
+def seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, limit_s: float, timed: int = 6) -> float:
     """Mean seconds a step, measured on the spot and undone: weights, buffers and gradients are as before.
 
     One step warms up, then up to ``timed`` are timed, fewer when they take longer than ``limit_s``.

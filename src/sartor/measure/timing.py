@@ -25,12 +25,21 @@ Call = Callable[[], object]
 
 _CHUNK_S = 0.005  # about a scheduler slice: longer rounds are seldom undisturbed on a shared machine
 _ROUNDS = 40
+_FEWEST_ROUNDS = 10
 _TRIES = 3
 _SLOW = 1.08
 _CPU_SHARE = 0.97
 _LEAST = 5
 # A fifth of all rounds is at rest by definition, at most 3/5 of the planned: what needs more shows a machine at rest.
-_QUIET_SHARE = 0.75
+_QUIET_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Wall time and this thread's CPU time, in nanoseconds. An argument, so that tests can run on a made-up machine."""
+
+    wall: Callable[[], int] = time.perf_counter_ns
+    cpu: Callable[[], int] = time.thread_time_ns
 
 
 @dataclass(frozen=True)
@@ -115,24 +124,24 @@ def _busy() -> dict[int, int]:
     return busy
 
 
-def _timed(call: Call, n: int) -> np.ndarray:
-    clock = time.perf_counter_ns
-    stamps = [clock()]
+def _timed(call: Call, n: int, clock: Clock) -> np.ndarray:
+    wall = clock.wall
+    stamps = [wall()]
     for _ in range(n):
         call()
-        stamps.append(clock())
+        stamps.append(wall())
     return np.diff(stamps) / 1e9
 
 
-def _warmed(call: Call, limit_s: float) -> tuple[int, float]:
+def _warmed(call: Call, limit_s: float, clock: Clock) -> tuple[int, float]:
     """Call until two chunks in a row agree within 2%, or ``limit_s`` is used up: (calls made, seconds a call)."""
-    start = time.perf_counter()
-    _timed(call, 2)
+    end = clock.wall() + limit_s * 1e9
+    _timed(call, 2, clock)
     made, last, size = 2, np.inf, 3
     while True:
-        now = float(np.median(_timed(call, size)))
+        now = float(np.median(_timed(call, size, clock)))
         made += size
-        if abs(now - last) <= 0.02 * now or time.perf_counter() - start > limit_s:
+        if abs(now - last) <= 0.02 * now or clock.wall() > end:
             return made, max(now, 1e-7)
         last, size = now, max(3, min(50, int(0.005 / max(now, 1e-7))))
 
@@ -146,6 +155,7 @@ def interleaved(
     runs: int,
     min_time_s: float,
     budget_s: float | None,
+    clock: Clock = Clock(),
 ) -> list[Latency]:
     """Time ``calls`` in interleaved rounds: each at least ``runs`` times and for ``min_time_s`` in total.
 
@@ -153,24 +163,24 @@ def interleaved(
     samples need, and a second); at least 5 samples are taken whatever it says. ``cpu`` is the core to which the caller
     pinned the thread.
     """
-    begin = time.perf_counter()
+    begin = clock.wall()
     collecting = gc.isenabled()
     gc.disable()
     try:
-        _warmed(reference, 0.1)
-        table = [_plan(call, runs, min_time_s, budget_s) for call in calls]
+        _warmed(reference, 0.1, clock)
+        table = [_plan(call, runs, min_time_s, budget_s, clock) for call in calls]
         if budget_s is not None:
-            end = begin + budget_s * len(calls)
+            end = begin + budget_s * len(calls) * 1e9
         else:  # a machine so busy that a round takes ten times its samples must not hold up everything
-            end = time.perf_counter() + sum(1 + 4 * row.planned * row.seconds for row in table)
+            end = clock.wall() + sum(1 + 4 * row.planned * row.seconds for row in table) * 1e9
         while True:
             rest = _rest(table)
             pending = [i for i, row in enumerate(table) if row.lacking(rest)]
             enough = all(sum(len(samples) for samples, _, _ in row.rounds) >= _LEAST for row in table)
-            if not pending or (enough and time.perf_counter() > end):
+            if not pending or (enough and clock.wall() > end):
                 break
             for i in pending:
-                table[i].rounds.append(_round(calls[i], reference, table[i].per_round, threads))
+                table[i].rounds.append(_round(calls[i], reference, table[i].per_round, threads, clock))
     finally:
         if collecting:
             gc.enable()
@@ -184,26 +194,27 @@ def _rest(table: Sequence[_Samples]) -> float:
     return float(np.percentile(references, 20)) if references else np.inf
 
 
-def _plan(call: Call, runs: int, min_time_s: float, budget_s: float | None) -> _Samples:
-    warmup, seconds = _warmed(call, 1.0 if budget_s is None else min(1.0, budget_s / 4))
+def _plan(call: Call, runs: int, min_time_s: float, budget_s: float | None, clock: Clock) -> _Samples:
+    warmup, seconds = _warmed(call, 1.0 if budget_s is None else min(1.0, budget_s / 4), clock)
     wanted = max(runs, int(np.ceil(min_time_s / seconds)))
     if budget_s is not None:
         wanted = min(wanted, int(budget_s / 2 / seconds))
     wanted = max(wanted, _LEAST)
-    per_round = max(-(-wanted // _ROUNDS), min(wanted, int(_CHUNK_S / seconds)), 1)
+    per_round = max(-(-wanted // _ROUNDS), min(wanted // _FEWEST_ROUNDS, int(_CHUNK_S / seconds)), 1)
     return _Samples(per_round, wanted, warmup, seconds)
 
 
-def _round(call: Call, reference: Call, n: int, threads: int) -> tuple[np.ndarray, float, float]:
-    before = _timed(reference, 12)[2:]
-    _timed(call, 1)  # the caches still hold the previous network: not a sample
-    wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
-    samples = _timed(call, n)
-    wall, cpu = time.perf_counter_ns() - wall, time.thread_time_ns() - cpu
-    after = _timed(reference, 12)[2:]
+def _round(call: Call, reference: Call, n: int, threads: int, clock: Clock) -> tuple[np.ndarray, float, float]:
+    # The slower reference counts: a round that begins or ends in a disturbance is disturbed.
+    before = _timed(reference, 12, clock)[2:]
+    _timed(call, 1, clock)  # the caches still hold the previous network: not a sample
+    wall, cpu = clock.wall(), clock.cpu()
+    samples = _timed(call, n, clock)
+    wall, cpu = clock.wall() - wall, clock.cpu() - cpu
+    after = _timed(reference, 12, clock)[2:]
     # With several threads the caller waits for the others, so its own CPU share says nothing.
     share = cpu / wall if threads == 1 else 1.0
-    return samples, share, float(np.median(np.concatenate([before, after])))
+    return samples, share, float(max(np.median(before), np.median(after)))
 
 
 def _latency(row: _Samples, rest: float, threads: int, cpu: int) -> Latency:

@@ -88,6 +88,7 @@ def conclude(
             "audit": audit.compare(explored.found, explored.sampled),
         },
         "baselines": baselines,
+        "measured": [{"name": r.name, "precision": r.precision, "metrics": dict(r.metrics)} for r in proof.measured],
         "tau": audit.kendall_tau(
             [a["supernet"] for a in explored.alone],
             [a["alone"] for a in explored.alone],

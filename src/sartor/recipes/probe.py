@@ -57,8 +57,8 @@ SIZES = (
 
 TIMED_STEPS = 4
 
-STEPS_NEEDED = 1800
-"""Training steps under which a larger supernet is worse than a smaller one (docs/log.md)."""
+STEPS_NEEDED, EPOCHS_NEEDED = 1800, 20
+"""A larger supernet is taken only when its training has this many steps, or epochs where those are fewer."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ def _size(
         if limit is not None and shop.draft_latency_ms(space.largest()) > 2 * limit:
             return False
         rate = shop.journal.once(f"size.{width}.{depth}", lambda: _seconds_a_step(shop, space, flip))
-        return supernet_seconds / float(rate) >= STEPS_NEEDED
+        epoch = len(shop.dataset.train) / shop.recipe.batch_size
+        return supernet_seconds / float(rate) >= min(STEPS_NEEDED, EPOCHS_NEEDED * epoch)
 
     chosen, failures, begin = SIZES[0], 0, time.monotonic()
     for size in SIZES[1:]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sartor.disk import write_atomic
 from sartor.errors import InputError, SartorError
+from sartor.train.muon import Muon
 
 Decide = Callable[[str, Callable[[], Any]], Any]
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
@@ -33,14 +34,17 @@ _LOWEST_LR_SCALE = 0.5**3
 
 @dataclass(frozen=True)
 class Recipe:
-    """Numbers of one training. ``peak_lr`` is for a batch of 256 and scales with the batch."""
+    """Numbers of one training. ``peak_lr`` is for a batch of 256 and scales with the batch;
+    Muon's is ``muon_share`` of it. Settled by ``benchmarks/recipe.py`` (docs/log.md)."""
 
+    optimiser: Literal["muon", "sgd"] = "muon"
     batch_size: int = 256
     peak_lr: float = 0.4
+    muon_share: float = 0.3
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
-    warmup: float = 0.15
+    warmup: float = 0.05
     ema_half_life: float = 0.01
     clip_norm: float = 5.0
 
@@ -147,12 +151,36 @@ def train(
     return module.eval()
 
 
-def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Nesterov SGD; norms and biases are not decayed (arXiv:1812.01187 §3.1)."""
-    decayed = [p for p in module.parameters() if p.dim() > 1]
-    rest = [p for p in module.parameters() if p.dim() <= 1]
+def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; norms and biases are not decayed (arXiv:1812.01187 §3.1).
+
+    Muon takes the dense convolutions without a bias, which a norm follows; the stem's few input channels make no matrix
+    worth orthogonalising, and a depthwise kernel is none.
+    """
+    named = dict(module.named_parameters())
+    rest = [p for p in named.values() if p.dim() <= 1]
+    filters = []
+    if recipe.optimiser == "muon":
+        filters = [
+            p
+            for n, p in named.items()
+            if p.dim() == 4 and p.shape[1] > 3 and n.removesuffix("weight") + "bias" not in named
+        ]
+    taken = {id(p) for p in filters}
+    decayed = [p for p in named.values() if p.dim() > 1 and id(p) not in taken]
+    lr, momentum = recipe.peak_lr, recipe.momentum
+    if recipe.optimiser == "muon":
+        return Muon(
+            filters,
+            decayed,
+            rest,
+            lr=lr,
+            share=recipe.muon_share,
+            momentum=momentum,
+            weight_decay=recipe.weight_decay,
+        )
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.peak_lr, momentum=recipe.momentum, nesterov=True)
+    return torch.optim.SGD([g for g in groups if g["params"]], lr=lr, momentum=momentum, nesterov=True)
 
 
 class _Average:
@@ -221,7 +249,9 @@ def seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, limit_s: 
     return sum(taken[1:]) / len(taken[1:])
 
 
-def _snapshot(module: nn.Module, optimiser: torch.optim.SGD, average: _Average, state: Training) -> dict[str, Any]:
+def _snapshot(
+    module: nn.Module, optimiser: torch.optim.Optimizer, average: _Average, state: Training
+) -> dict[str, Any]:
     tensors = {f"module/{n}": t.detach().clone() for n, t in module.state_dict().items()}
     tensors |= {f"average/{n}": t.clone() for n, t in average.tensors.items()}
     for index, parameter in enumerate(p for g in optimiser.param_groups for p in g["params"]):
@@ -237,7 +267,7 @@ def _save(path: Path, snapshot: Mapping[str, Any]) -> None:
     write_atomic(path, lambda part: save_file(tensors, part, metadata=metadata))
 
 
-def _load(path: Path, module: nn.Module, optimiser: torch.optim.SGD, average: _Average, state: Training) -> bool:
+def _load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, average: _Average, state: Training) -> bool:
     try:
         with safe_open(path, framework="pt") as file:
             held = file.metadata() or {}
@@ -250,11 +280,12 @@ def _load(path: Path, module: nn.Module, optimiser: torch.optim.SGD, average: _A
 
 
 def _restore(
-    snapshot: Mapping[str, Any], module: nn.Module, optimiser: torch.optim.SGD, average: _Average, state: Training
+    snapshot: Mapping[str, Any], module: nn.Module, optimiser: torch.optim.Optimizer, average: _Average, state: Training
 ) -> None:
     tensors = snapshot["tensors"]
     module.load_state_dict({n[7:]: t for n, t in tensors.items() if n.startswith("module/")})
-    average.tensors = {n[8:]: t.clone() for n, t in tensors.items() if n.startswith("average/")}
+    for name, held in average.tensors.items():
+        held.copy_(tensors[f"average/{name}"])
     optimiser.state.clear()
     for index, parameter in enumerate(p for g in optimiser.param_groups for p in g["params"]):
         if f"momentum/{index}" in tensors:

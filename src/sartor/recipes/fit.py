@@ -161,7 +161,7 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
     supernet = place(Supernet(probed.space, shop.builder), shop.device)
     curve = Curve("supernet, largest network", shop.checkpoints / "curve-supernet.json", shop.clock)
     curves.append(curve)
-    if "supernet.end" in shop.journal:
+    if shop.saved("supernet"):
         supernet.load_state_dict(shop.load("supernet"))
         return supernet.eval()
     inputs = shop.inputs("supernet", flip=probed.flip)

@@ -57,7 +57,7 @@ def specialise(
     before = [recalibrate(n, shop.calibration(_side(r))) for n, r in zip(networks, students, strict=True)]
     untouched = [{k: v.clone() for k, v in network.state_dict().items()} for network in before]
     recipe = replace(shop.recipe, peak_lr=shop.recipe.peak_lr * PEAK_LR_SHARE)
-    if "specialise.end" in shop.journal:
+    if shop.saved("specialised"):
         networks.load_state_dict(shop.load("specialised"))
     else:
         step = distil_step(

@@ -130,6 +130,10 @@ class Workshop:
         tensors = {n: t.detach().contiguous().cpu() for n, t in state.items()}
         write_atomic(self.checkpoints / f"{name}.safetensors", lambda part: save_file(tensors, part))
 
+    def saved(self, name: str) -> bool:
+        """Whether :meth:`save` has been here. The file decides, not the journal: a journal may be another run's."""
+        return (self.checkpoints / f"{name}.safetensors").exists()
+
     def load(self, name: str) -> dict[str, Tensor]:
         """The inverse of :meth:`save`. Raises InputError when the file is missing or damaged."""
         file = self.checkpoints / f"{name}.safetensors"

@@ -65,7 +65,8 @@ class Arch(Mapping[str, Option]):
         return hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Arch) and self._items == other._items
+        # By key too: Python has 1 == 1.0 == True, which are three options, three JSON texts and three hashes.
+        return isinstance(other, Arch) and self._key == other._key and self._items == other._items
 
     def __repr__(self) -> str:
         return f"Arch({self._items!r})"

@@ -149,7 +149,7 @@ def _run_one(shop: Workshop, operator: str, arch: Arch, seconds: float) -> dict[
     step = plain_step(network, shop.inputs(f"race {operator}", flip=False), shop.recipe, side=side)
     train(network, step, shop.batches, shop.recipe, seconds=seconds, name=f"race.{operator}", decide=shop.journal.once)
     right = shop.validate(network, side)
-    mirrored = accuracy(network, ((mirror(x), y) for x, y in shop.labelled(shop.dataset.val, side)))
+    mirrored = accuracy(network, ((mirror(x), y) for x, y in shop.validation(side)))
     return {
         "operator": operator,
         "accuracy": right,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ from sartor.train.steps import Inputs
 EVALUATION_BATCH = 250
 CALIBRATION_IMAGES = 2000
 """Train images a batch-norm recalibration sees: SPOS and BigNAS found a few thousand enough."""
+
+VALIDATION_IMAGES, VALIDATION_BYTES = 10_000, 2**28
+"""The search judges by at most so many validation images; the final check uses all."""
 
 
 @dataclass
@@ -109,10 +113,25 @@ class Workshop:
         for batch, labels in in_order(images, EVALUATION_BATCH):
             yield resize(self.preprocess(batch.to(self.device)), side), labels
 
+    @cached_property
+    def _validation(self) -> tuple[Tensor, Tensor]:
+        """The validation images that the search judges by, uint8, and their labels: all, or a fixed sample of many.
+
+        Splits lie in a seeded random order, so a prefix is a fair sample.
+        """
+        val = self.dataset.val
+        n = max(1, min(len(val), VALIDATION_IMAGES, VALIDATION_BYTES // math.prod(val.shape)))
+        return val.take(np.arange(n)), torch.from_numpy(val.labels[:n])
+
+    def validation(self, side: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The search's validation images, normalised, at ``side`` pixels, on the device, with their labels."""
+        for images, labels in zip(*(t.split(EVALUATION_BATCH) for t in self._validation), strict=True):
+            yield resize(self.preprocess(images.to(self.device)), side), labels
+
     def validate(self, network: nn.Module, side: int) -> float:
         """Recalibrate ``network`` in place and return its validation accuracy in training precision."""
         recalibrate(place(network, self.device), self.calibration(side))
-        return accuracy(network.eval(), self.labelled(self.dataset.val, side))
+        return accuracy(network.eval(), self.validation(side))
 
     def draft_latency_ms(self, arch: Arch) -> float:
         """Latency of ``arch`` on the target, from a file with the same graph and fresh weights. Measured once a run."""

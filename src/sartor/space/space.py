@@ -41,11 +41,10 @@ class Space:
         arch: dict[str, Option] = {}
         for choice in self.choices:
             if _active(choice, arch):
-                if choice.name not in options or options[choice.name] not in choice.options:
-                    raise InputError(
-                        f"{choice.name} must be one of {choice.options}, not {options.get(choice.name, 'absent')!r}"
-                    )
-                arch[choice.name] = options[choice.name]
+                held = options.get(choice.name, "absent")
+                if not any(held == option and type(held) is type(option) for option in choice.options):
+                    raise InputError(f"{choice.name} must be one of {choice.options}, not {held!r}")
+                arch[choice.name] = held
         return Arch(arch)
 
     def sample(self, rng: random.Random) -> Arch:

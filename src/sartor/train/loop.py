@@ -275,7 +275,8 @@ def _load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, avera
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         _restore({"tensors": tensors, "state": found}, module, optimiser, average, state)
     except Exception as error:  # a damaged file can fail anywhere in the parser
-        raise InputError(f"{path} is damaged ({error}): delete it and resume") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} is damaged or of another network ({reason}): delete it and resume") from error
     return True
 
 

@@ -57,6 +57,8 @@ def supernet_step(supernet: Supernet, schedule: Schedule, inputs: Inputs, recipe
         turns = schedule(supernet.space, random.Random(inputs.seed * 1_000_003 + index), progress)
         for position, turn in enumerate(turns):
             rows = slice(*(round(edge * len(x)) for edge in turn.rows))
+            if rows.start == rows.stop:  # more turns than images
+                continue
             with autocast(x.device):
                 logits = supernet(x[rows], turn.arch)
             if turn.distil and teacher is not None:

@@ -156,6 +156,7 @@ def _record(shop: Workshop, candidate: Candidate) -> Record:
         "versions": versions(),
         "target": {"name": shop.job.target, "threads": shop.job.threads},
         "data": {"fingerprint": shop.dataset.fingerprint, "accuracy_val": "val", "accuracy_test": "test"},
+        "wall_s": round(shop.clock.elapsed, 1),
     }
     return Record(candidate.name, candidate.arch, candidate.precision, metrics, provenance)
 

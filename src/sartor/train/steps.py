@@ -53,9 +53,9 @@ def supernet_step(supernet: Supernet, schedule: Schedule, inputs: Inputs, recipe
     def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
         x, y = inputs(images, labels, index)
         teacher: Tensor | None = None
-        first = 0.0
+        first: float | None = None
         turns = schedule(supernet.space, random.Random(inputs.seed * 1_000_003 + index), progress)
-        for position, turn in enumerate(turns):
+        for turn in turns:
             rows = slice(*(round(edge * len(x)) for edge in turn.rows))
             if rows.start == rows.stop:  # more turns than images
                 continue
@@ -68,9 +68,9 @@ def supernet_step(supernet: Supernet, schedule: Schedule, inputs: Inputs, recipe
             (loss * turn.scale).backward()
             if turn.arch == supernet.largest:
                 teacher = logits.detach()
-            if position == 0:
+            if first is None:
                 first = float(loss.detach())
-        return first
+        return first or 0.0
 
     return step
 

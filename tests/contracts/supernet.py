@@ -118,7 +118,9 @@ class SupernetSuite:
             for module, logits in ((supernet, supernet(x, arch)), (subnet, subnet(self.resized(x, arch)))):
                 module.zero_grad()
                 logits.square().sum().backward()
-                lengths.append(sum(float(p.grad.double().square().sum()) for p in module.parameters() if p.grad is not None))
+                lengths.append(
+                    sum(float(p.grad.double().square().sum()) for p in module.parameters() if p.grad is not None)
+                )
             assert lengths[0] == pytest.approx(lengths[1], rel=1e-4)
             assert lengths[0] > 0
 

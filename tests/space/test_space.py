@@ -6,14 +6,14 @@ import itertools
 import random
 
 import pytest
-from contracts.space import SpaceSuite
 from hypothesis import given
 from hypothesis import strategies as st
-from space.spaces import enumerated, spaces
 
+from contracts.space import SpaceSuite
 from sartor.errors import InputError
 from sartor.records import Arch
 from sartor.space import Choice, Space, conv_space
+from space.spaces import enumerated, spaces
 
 seeds = st.integers(0, 2**32)
 

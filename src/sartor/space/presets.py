@@ -24,7 +24,8 @@ def conv_space(
 
     Per stage: operator (MBConv, fused-MBConv, regular 3x3 residual), squeeze-excite, kernel 3/5/7, expansion, width,
     depth; and the input resolution. ``width`` is the widest first stage; later stages double it. ``depth`` is the
-    deepest stage. The number of stages follows from ``resolution`` (pixels, a side): each halves, down to about 4.
+    deepest stage. The number of stages follows from ``resolution`` (pixels, a side): each halves, down to a few
+    pixels.
 
     Widths are multiples of 16, the block of the CPU's vector kernels. The regular residual block is 3x3 only: its two
     dense kernels would cost 2.8 (5x5) and 5.4 (7x7) times as much.
@@ -52,7 +53,7 @@ def conv_space(
 
 
 def stages(resolution: int) -> int:
-    """How many stages a resolution gets: 2 at 8 pixels, 3 at 32, 4 at 64 to 128, 5 at 224."""
+    """How many stages a resolution gets: 2 up to 22 pixels, 3 up to 45, 4 up to 90, 5 from there on."""
     return max(2, min(5, round(math.log2(resolution)) - 2))
 
 

@@ -1,0 +1,113 @@
+"""Distillation against its formula, and what a step with a teacher leaves in the students."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sartor.models import Supernet
+from sartor.train.device import autocast
+from sartor.train.distill import soft_targets
+from sartor.train.schedule import largest_only
+from sartor.train.steps import distil_step, plain_step, supernet_step
+from train.digits import CPU, RECIPE, builder, digits, inputs, small_space
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+@given(seeds, st.integers(1, 6), st.integers(2, 12), st.floats(0.25, 8))
+def test_soft_targets_is_the_divergence_and_its_gradient_the_difference(seed, batch, classes, tau):
+    """tau² · KL(p‖q) a sample, p and q softened; its gradient is tau · (q − p) / batch."""
+    rng = np.random.default_rng(seed)
+    student, teacher = rng.normal(0, 3, (2, batch, classes))
+    p, q = softmax(teacher / tau), softmax(student / tau)
+    leaf = torch.tensor(student, dtype=torch.float32, requires_grad=True)
+    loss = soft_targets(leaf, torch.tensor(teacher, dtype=torch.float32), tau=tau)
+    expected = tau**2 * float(np.sum(p * (np.log(p) - np.log(q)))) / batch
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    loss.backward()
+    np.testing.assert_allclose(leaf.grad.numpy(), tau * (q - p) / batch, rtol=1e-3, atol=1e-5)
+
+
+@given(seeds)
+def test_a_student_that_agrees_has_nothing_to_learn(seed):
+    z = torch.randn(4, 7, generator=torch.Generator().manual_seed(seed))
+    assert float(soft_targets(z, z + 3)) == pytest.approx(0, abs=1e-5)  # logits are free up to a constant
+    assert float(soft_targets(z.bfloat16(), -5 * z)) > 0
+
+
+def data(n: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
+    return digits().train.take(np.arange(n)), torch.from_numpy(digits().train.labels[:n])
+
+
+@settings(max_examples=5)
+@given(st.floats(0, 1), st.floats(0.5, 4))
+def test_a_distil_step_gives_each_student_its_own_gradient(share, tau):
+    """(1 − share) of the teacher's soft targets and share of the labels; the teacher is left alone."""
+    torch.manual_seed(0)
+    space = small_space((4, 8))
+    teacher = builder(space.largest()).eval()
+    students = [builder(arch).train() for arch in (space.smallest(), space.largest())]
+    twins = copy.deepcopy(students)
+    before = copy.deepcopy(teacher.state_dict())
+    make = inputs(3)
+    images, labels = data()
+    step = distil_step(students, (8, 8), teacher, 8, make, RECIPE, labels_share=share, tau=tau)
+    loss = step(images, labels, 0.5, 7)
+
+    x, y = make(images, labels, 7)
+    losses = []
+    for student, twin in zip(students, twins, strict=True):
+        with torch.no_grad(), autocast(CPU):
+            soft = teacher(x).float()
+        with autocast(CPU):
+            logits = twin(x).float()
+        p, log_q = torch.softmax(soft / tau, 1), torch.log_softmax(logits / tau, 1)
+        divergence = tau**2 * (p * (p.log() - log_q)).sum() / len(x)
+        hard = F.cross_entropy(logits, y, label_smoothing=RECIPE.label_smoothing)
+        total = (1 - share) * divergence + share * hard
+        total.backward()
+        losses.append(float(total.detach()))
+        for a, b in zip(student.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4 * float(b.grad.abs().max()) + 1e-6)
+    assert loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_plain_step_is_the_supernets_for_its_largest_arch():
+    torch.manual_seed(0)
+    space = small_space((4, 8))
+    net = Supernet(space, builder).train()
+    alone = net.extract(space.largest()).train()
+    images, labels = data()
+    losses = [
+        supernet_step(net, largest_only, inputs(1), RECIPE)(images, labels, 0.5, 3),
+        plain_step(alone, inputs(1), RECIPE, side=8)(images, labels, 0.5, 3),
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    for name, parameter in alone.named_parameters():
+        shared = net.tensors()[name].grad
+        scale = float(parameter.grad.abs().max())
+        torch.testing.assert_close(shared, parameter.grad, rtol=0.02, atol=0.02 * scale + 1e-6)
+
+
+def test_inputs_are_a_function_of_seed_and_step():
+    images, labels = data()
+    a, b, other_step, other_seed = (
+        inputs(seed)(images, labels, step)[0] for seed, step in ((1, 4), (1, 4), (1, 5), (2, 4))
+    )
+    assert torch.equal(a, b)
+    assert not torch.equal(a, other_step)
+    assert not torch.equal(a, other_seed)

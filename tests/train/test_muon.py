@@ -16,7 +16,7 @@ from sartor.train.muon import Muon, orthogonalise
 @settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(1e-3, 1e3), st.integers(0, 2**32))
 def test_orthogonalise_nears_the_orthogonal_factor(m, n, scale, seed):
-    """Near U Vᵀ of the decomposition, at any scale: the angle between the two is small. Singular values are drawn within
+    """Near U Vᵀ of the decomposition, at any scale: the angle between the two is small. Singular values are within
     a factor of 3: three iterations are not meant to lift tiny ones to one."""
     generator = torch.Generator().manual_seed(seed)
     u, s, vh = torch.linalg.svd(torch.randn(m, n, generator=generator, dtype=torch.double), full_matrices=False)

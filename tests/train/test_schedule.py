@@ -81,13 +81,13 @@ def test_sandwich():
     assert step_error(small_space((4, 8)), partial(sandwich, middle=2)) < SUM_TOLERANCE
 
     space = small_space((8, 16, 24))
-    net = supernet(space, sandwich, 200)
+    net = supernet(space, sandwich, 150)
     levels = [(8, 8), (8, 16), (16, 16), (16, 24), (24, 24)]
     children = [space.smallest().replace(**{"s0.width": a, "s1.width": b}) for a, b in levels]
     assert len({macs(child) for child in children}) == 5
     shared = [subnet_accuracy(net, child) for child in children]
-    separate = [alone(child, 200) for child in children]
-    assert np.mean(shared) > np.mean(separate) - 0.02
+    separate = [alone(child, 150) for child in children]
+    assert np.mean(shared) > np.mean(separate) - 0.03
     assert shared[0] > separate[0] - 0.02
 
     def no_smallest(space: Space, rng: random.Random, progress: float) -> list[Turn]:
@@ -202,15 +202,16 @@ def test_attentive():
     drawn = [space.sample(drawn_rng) for _ in range(400)]
     means = {name: np.mean([quality[a] for a in archs]) for name, archs in (*picks.items(), ("drawn", drawn))}
     assert means["worst"] + 0.15 < means["drawn"] < means["best"] - 0.15
-    for archs in picks.values():  # the score decides within a cost, the space decides which costs
-        assert np.median([macs(a) for a in archs]) == pytest.approx(np.median([macs(a) for a in drawn]), rel=0.25)
+    thirds = np.quantile([macs(arch) for arch in drawn], [1 / 3, 2 / 3])
+    for archs in picks.values():  # the score decides within a cost; cheap, middling and dear archs all get their share
+        assert min(np.bincount(np.digitize([macs(arch) for arch in archs], thirds), minlength=3)) > 0.15 * 400
 
     images, labels = digits().train.take(np.arange(512)), torch.from_numpy(digits().train.labels[:512])
     batches = list(zip(preprocess()(images).split(64), labels.split(64), strict=True))
 
     def trained(up: bool, seed: int) -> Supernet:
         if not up:
-            return supernet(space, sandwich, 80, seed)
+            return supernet(space, sandwich, 60, seed)
         torch.manual_seed(seed)
         net = Supernet(space, builder)
         now = 0
@@ -223,9 +224,9 @@ def test_attentive():
         def schedule(space: Space, rng: random.Random, progress: float) -> list[Turn]:
             nonlocal now
             now += 1
-            return attentive(space, rng, progress, score=score, cost=macs, candidates=6)
+            return attentive(space, rng, progress, score=score, cost=macs, candidates=5)
 
-        fit(net, supernet_step(net, schedule, inputs(seed), RECIPE), 80, seed)
+        fit(net, supernet_step(net, schedule, inputs(seed), RECIPE), 60, seed)
         return net
 
     hypervolumes = [[hypervolume(trained(up, seed), everything) for seed in (0, 1, 2)] for up in (True, False)]

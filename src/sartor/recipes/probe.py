@@ -86,7 +86,7 @@ def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -
 
 
 def _space(shop: Workshop, width: int, depth: int, operators: tuple[str, ...]) -> Space:
-    """The space to train. Short runs leave out what multiplies the archs most and showed least: see docs/log.md."""
+    """The space to train. Short runs leave out squeeze-excite and large kernels, which multiply the archs; untested."""
     space = conv_space(shop.dataset.resolution, width=width, depth=depth, operators=operators)
     if shop.job.time_s >= TIME_FOR_TWO_S:
         return space

@@ -1,7 +1,7 @@
 """How a fit spends its time.
 
-The shares are a first guess that the fits in docs/log.md used, not the outcome of an ablation. A stage that ends early or
-late gives the difference to those after it: every stage gets its share of what is left.
+The shares are a first guess that the fits in docs/log.md used, not the outcome of an ablation. A stage that ends early
+or late gives the difference to those after it: every stage gets its share of what is left.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Which training recipe learns most in a few epochs? One small network, equal steps, one change at a time.
+"""Which training recipe learns most in a few epochs, or in a given time? One plain network, one change at a time.
 
     python benchmarks/recipe.py [--steps 900] [--variants base,shift4,lr0.2,lr0.8]
+    python benchmarks/recipe.py --seconds 300 --sizes 64x1,64x2,96x1 --variants base
+    python benchmarks/recipe.py --seconds 300 --sizes 96x1 --variants base,growing
 
-CIFAR-10, the plain residual network of width 48 (one block a stage); prints validation accuracy with recalibrated
-batch-norm statistics, and seconds. 900 steps are 5 epochs.
+CIFAR-10, plain residual networks (width x blocks a stage); prints validation accuracy with recalibrated batch-norm
+statistics, steps and seconds. 900 steps of 256 images are 5 epochs. ``growing`` trains on small images first.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sartor.data import in_order, open_data, shuffled
+from sartor.data import Dataset, in_order, open_data, shuffled
 from sartor.models import build
+from sartor.records import Arch
 from sartor.space import conv_space
 from sartor.train.augment import Preprocess
 from sartor.train.device import pick_device, place
@@ -43,38 +46,52 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch128": {"batch_size": 128},
     "batch512": {"batch_size": 512},
     "no-ema": {"ema_half_life": 1e-9},
+    "growing": {"sides": ((0.0, 20), (0.4, 24), (0.7, 28), (0.85, 32))},
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=900, help="steps of 256 images")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="train for so long instead")
     parser.add_argument("--variants", default=",".join(VARIANTS))
-    parser.add_argument("--width", type=int, default=48)
+    parser.add_argument("--sizes", default="48x1")
     options = parser.parse_args()
     data = open_data(Path(os.environ.get("SARTOR_DATA", "../shared/data")) / "cifar10")
-    device, preprocess = pick_device(), Preprocess(data.mean, data.std)
-    space = conv_space(32, width=options.width, depth=1, operators=("residual",))
-    arch = space.restrict({c.name: (False,) for c in space.choices if c.name.endswith(".se")}).largest()
-    for name in options.variants.split(","):
-        changes = dict(VARIANTS[name])
-        shift = changes.pop("shift", 2)
-        recipe = replace(Recipe(), **changes)
-        torch.manual_seed(0)
-        model = place(build(arch, channels=3, classes=10, full_resolution=32), device)
-        inputs = Inputs(preprocess, device, seed=0, shift=shift, flip=True)
+    preprocess = Preprocess(data.mean, data.std)
+    for size in options.sizes.split(","):
+        width, depth = map(int, size.split("x"))
+        space = conv_space(32, width=width, depth=depth, operators=("residual",))
+        arch = space.restrict({c.name: (False,) for c in space.choices if c.name.endswith(".se")}).largest()
+        for name in options.variants.split(","):
+            model, steps, seconds = trained(arch, dict(VARIANTS[name]), data, preprocess, options)
+            recalibrate(model, [preprocess(x) for x in data.train.take(np.arange(2000)).split(250)])
+            right = accuracy(model.eval(), ((preprocess(x), y) for x, y in in_order(data.val, 250)))
+            print(f"{size:6} {name:14} {100 * right:6.2f}%  {steps:5} steps  {seconds:5.0f} s", flush=True)
 
-        def batches(start: int, size: int = recipe.batch_size) -> Iterator[Any]:
-            return shuffled(data.train, size, seed=0, start=start)
 
-        steps = options.steps * 256 // recipe.batch_size
-        begin = time.monotonic()
-        step = plain_step(model, inputs, recipe, side=32)
-        train(model, step, batches, recipe, seconds=math.inf, max_steps=steps)
-        seconds = time.monotonic() - begin
-        recalibrate(model, [preprocess(x.to(device)) for x in data.train.take(np.arange(2000)).split(250)])
-        right = accuracy(model.eval(), ((preprocess(x.to(device)), y) for x, y in in_order(data.val, 250)))
-        print(f"{name:14} {100 * right:6.2f}%  {seconds:5.0f} s", flush=True)
+def trained(arch: Arch, changes: dict[str, Any], data: Dataset, preprocess: Preprocess, options: Any) -> Any:
+    """The network of ``arch`` trained with one change to the recipe, its steps, its seconds."""
+    shift, sides = changes.pop("shift", 2), changes.pop("sides", ((0.0, 32),))
+    recipe = replace(Recipe(), **changes)
+    torch.manual_seed(0)
+    model = place(build(arch, channels=3, classes=10, full_resolution=32), pick_device())
+    inputs = Inputs(preprocess, pick_device(), seed=0, shift=shift, flip=True)
+    step_at = {side: plain_step(model, inputs, recipe, side=side) for _, side in sides}
+    taken = 0
+
+    def step(images: torch.Tensor, labels: torch.Tensor, progress: float, index: int) -> float:
+        nonlocal taken
+        taken = max(taken, index + 1)
+        return step_at[max(at for at in sides if at[0] <= progress)[1]](images, labels, progress, index)
+
+    def batches(start: int) -> Iterator[Any]:
+        return shuffled(data.train, recipe.batch_size, seed=0, start=start)
+
+    limit = None if math.isfinite(options.seconds) else options.steps * 256 // recipe.batch_size
+    begin = time.monotonic()
+    train(model, step, batches, recipe, seconds=options.seconds, max_steps=limit)
+    return model.cpu(), taken, time.monotonic() - begin
 
 
 if __name__ == "__main__":

@@ -158,6 +158,44 @@ def test_squeeze_excite(timm, torchvision, channels):
         assert sum(map(n_params, blocks)) - extra == n_params(published)
 
 
+def test_mnasnet_a1():
+    """MnasNet-A1, built of our blocks from the paper's figure 7, has the published size: 3.9 M parameters, 312 M
+    multiply-adds (arXiv:1807.11626 table 1)."""
+    # expansion, width, repeats, stride, kernel, squeeze-excite
+    table = [
+        (6, 24, 2, 2, 3, False),
+        (3, 40, 3, 2, 5, True),
+        (6, 80, 4, 2, 3, False),
+        (6, 112, 2, 1, 3, True),
+        (6, 160, 3, 2, 5, True),
+        (6, 320, 1, 1, 3, False),
+    ]
+    with torch.device("meta"):
+        # The stem, then SepConv: a depthwise kernel and a linear 1x1.
+        separable = [ConvNormAct(32, 32, 3, groups=32), ConvNormAct(32, 16, 1, act=False)]
+        blocks: list[nn.Module] = [ConvNormAct(3, 32, 3, 2), *separable]
+        width = 16
+        for expansion, out, repeats, first, kernel, se in table:
+            for index in range(repeats):
+                blocks.append(
+                    MBConv(
+                        width,
+                        out,
+                        hidden=expansion * width,
+                        kernel=kernel,
+                        stride=first if index == 0 else 1,
+                        se=se,
+                        se_reduction=4 * expansion,
+                        skip=index > 0,
+                    )
+                )
+                width = out
+        blocks += [ConvNormAct(width, 1280, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 1000)]
+        network = nn.Sequential(*blocks)
+    assert n_params(network) == pytest.approx(3.9e6, rel=0.01)
+    assert counts(network, (3, 224, 224)).macs == pytest.approx(312e6, rel=0.01)
+
+
 @pytest.mark.parametrize("se", [False, True])
 @pytest.mark.parametrize(
     ("c_in", "c_out", "ratio", "kernel", "stride", "skip"),

@@ -13,8 +13,9 @@ class MBConv(nn.Module):
     squeeze-excite after the depthwise kernel. [b, c_in, h, w] → [b, c_out, h/stride, w/stride].
 
     1x1 expansion to ``hidden`` channels, depthwise kernel, linear 1x1 projection; ``skip`` adds the input (needs
-    c_in == c_out, stride 1). Deviation: the 1x1 expansion is there at expansion 1 too, so that every expansion has the
-    same structure and can share weights.
+    c_in == c_out, stride 1). The gate's bottleneck is ``hidden / se_reduction`` wide: MobileNetV3 has 4, MnasNet (P277,
+    arXiv:1807.11626 §4.1) four times the expansion, which is a quarter of ``c_in``. Deviation: the 1x1 expansion is
+    there at expansion 1 too, so that every expansion has the same structure and can share weights.
     """
 
     def __init__(
@@ -26,12 +27,13 @@ class MBConv(nn.Module):
         kernel: int = 3,
         stride: int = 1,
         se: bool = False,
+        se_reduction: int = 4,
         skip: bool = False,
     ):
         super().__init__()
         self.expand = ConvNormAct(c_in, hidden, 1)
         self.depthwise = ConvNormAct(hidden, hidden, kernel, stride, groups=hidden)
-        self.se = SqueezeExcite(hidden) if se else nn.Identity()
+        self.se = SqueezeExcite(hidden, reduction=se_reduction) if se else nn.Identity()
         self.project = ConvNormAct(hidden, c_out, 1, act=False)
         self.skip = skip
 
@@ -54,11 +56,12 @@ class FusedMBConv(nn.Module):
         kernel: int = 3,
         stride: int = 1,
         se: bool = False,
+        se_reduction: int = 4,
         skip: bool = False,
     ):
         super().__init__()
         self.expand = ConvNormAct(c_in, hidden, kernel, stride)
-        self.se = SqueezeExcite(hidden) if se else nn.Identity()
+        self.se = SqueezeExcite(hidden, reduction=se_reduction) if se else nn.Identity()
         self.project = ConvNormAct(hidden, c_out, 1, act=False)
         self.skip = skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -29,3 +31,20 @@ def autocast(device: torch.device) -> torch.autocast:
     else:
         enabled = torch.cuda.is_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next step instead of handing it back to the system.
+
+    By default each large activation is a fresh mapping whose every page faults when first written: a fifth of a
+    training step (``benchmarks/throughput.py``). The process then holds its peak until it ends. Elsewhere than on glibc
+    nothing happens.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(mmap_threshold, 2**30)
+    mallopt(trim_threshold, 2**31 - 1)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sartor.disk import write_atomic
 from sartor.errors import InputError, SartorError
+from sartor.train.device import keep_freed_memory
 from sartor.train.muon import Muon
 
 Decide = Callable[[str, Callable[[], Any]], Any]
@@ -95,6 +96,7 @@ def train(
     the data from step ``start`` on. ``on_progress(state, loss, lr)`` is called each step; ``check_stop`` may raise.
     Raises SartorError when the loss is not finite four times, naming what to check; the last checkpoint is kept.
     """
+    keep_freed_memory()
     optimiser = _optimiser(module, recipe)
     average = _Average(module)
     state = Training()
@@ -234,6 +236,7 @@ def seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, limit_s: 
 
     One step warms up, then up to ``timed`` are timed, fewer when they take longer than ``limit_s``.
     """
+    keep_freed_memory()
     before = {n: t.detach().clone() for n, t in module.state_dict().items()}
     module.train()
     stream, begin, taken = batches(0), time.monotonic(), []

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sartor.models import Supernet, resize
 from sartor.train.augment import Preprocess, crop_and_flip
+from sartor.train.convolution import QuickConvolutions
 from sartor.train.device import autocast
 from sartor.train.distill import soft_targets
 from sartor.train.loop import Recipe, Step
@@ -35,7 +36,7 @@ def plain_step(model: nn.Module, inputs: Inputs, recipe: Recipe, *, side: int) -
 
     def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
         x, y = inputs(images, labels, index)
-        with autocast(x.device):
+        with autocast(x.device), QuickConvolutions():
             logits = model(resize(x, side))
         loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
         loss.backward()
@@ -59,7 +60,7 @@ def supernet_step(supernet: Supernet, schedule: Schedule, inputs: Inputs, recipe
             rows = slice(*(round(edge * len(x)) for edge in turn.rows))
             if rows.start == rows.stop:  # more turns than images
                 continue
-            with autocast(x.device):
+            with autocast(x.device), QuickConvolutions():
                 logits = supernet(x[rows], turn.arch)
             if turn.distil and teacher is not None:
                 loss = soft_targets(logits, teacher[rows])
@@ -97,7 +98,7 @@ def distil_step(
             soft = teacher(resize(x, teacher_side))
         total = 0.0
         for student, side in zip(students, sides, strict=True):
-            with autocast(x.device):
+            with autocast(x.device), QuickConvolutions():
                 logits = student(resize(x, side))
             hard = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
             loss = (1 - labels_share) * soft_targets(logits, soft, tau=tau) + labels_share * hard

@@ -1,0 +1,115 @@
+"""Convolutions whose weight gradient is one matrix product where that is the faster way on a CPU.
+
+On few pixels oneDNN's bf16 weight gradient takes three to five times as long as gathering the patches (im2col) and
+multiplying; on many pixels the gathering costs more than it saves (``benchmarks/convolution.py``). Modules and files are
+untouched: the steps of training run under :class:`QuickConvolutions`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+FEW_PIXELS = 16
+"""Output pixels an image up to which a dense kernel's patches are gathered; strided 1x1 kernels have none to gather."""
+
+
+class QuickConvolutions(TorchFunctionMode):
+    """Within it, bf16-autocast 2-D convolutions on the CPU take the faster way back. Values and gradients are those of
+    the plain ones up to the order of sums."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function in (F.conv2d, torch.conv2d) and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
+            call = _Call.of(*args, **kwargs)
+            if call is not None:
+                return call.run()
+        return function(*args, **kwargs)
+
+
+class _Call:
+    """One convolution that has a faster way back."""
+
+    def __init__(self, x: Tensor, weight: Tensor, stride: int, padding: int):
+        self.x, self.weight, self.stride, self.padding = x, weight, stride, padding
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> _Call | None:
+        """The call when it is one of ours, else None: it is left to PyTorch, errors included."""
+        square = [_same(value) for value in (stride, padding, dilation)]
+        plain = bias is None and groups == 1 and square[2] == 1 and None not in square
+        if not plain or x.dim() != 4 or weight.dim() != 4 or x.device.type != "cpu" or not weight.requires_grad:
+            return None
+        kernel = weight.shape[-1]
+        if weight.shape[-2] != kernel or x.shape[1] != weight.shape[1] or min(x.shape[-2:]) + 2 * square[1] < kernel:
+            return None
+        height, width = ((size + 2 * square[1] - kernel) // square[0] + 1 for size in x.shape[-2:])
+        strided = kernel == 1 and square[0] > 1 and square[1] == 0
+        return cls(x, weight, square[0], square[1]) if strided or height * width <= FEW_PIXELS else None
+
+    def run(self) -> Tensor:
+        x, weight = self.x.to(torch.bfloat16), self.weight.to(torch.bfloat16)
+        with torch.autocast("cpu", enabled=False):
+            return _Convolution.apply(x, weight, self.stride, self.padding)
+
+
+class _Convolution(torch.autograd.Function):
+    """conv2d without bias, dilation or groups, with the weight gradient as a matrix product over patches."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return torch.ops.aten.convolution(x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
+        x, weight = ctx.saved_tensors
+        stride, padding = [ctx.stride] * 2, [ctx.padding] * 2
+        back = None
+        if ctx.needs_input_grad[0]:
+            back = torch.ops.aten.convolution_backward(
+                gradient, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [True, False, False]
+            )[0]
+        out, c_in, kernel, _ = weight.shape
+        rows = gradient.permute(0, 2, 3, 1).reshape(-1, out)
+        patches = _patches(x, kernel, ctx.stride, ctx.padding, gradient.shape[-2:])
+        product = rows.t() @ patches
+        return back, product.view(out, kernel, kernel, c_in).permute(0, 3, 1, 2), None, None
+
+
+def _patches(x: Tensor, kernel: int, stride: int, padding: int, size: torch.Size) -> Tensor:
+    """[b, c, h, w] → [b·rows·columns, kernel·kernel·c]: what each output pixel sees."""
+    if kernel == 1 and padding == 0:
+        return x[:, :, ::stride, ::stride].permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    # Channels last, so that a patch's row is contiguous and the copy runs in long strides.
+    x = F.pad(x, (padding,) * 4).permute(0, 2, 3, 1).contiguous()
+    batch, height, width = len(x), *size
+    per_image, per_row, per_pixel, per_channel = x.stride()
+    windows = x.as_strided(
+        (batch, height, width, kernel, kernel, x.shape[3]),
+        (per_image, per_row * stride, per_pixel * stride, per_row, per_pixel, per_channel),
+    )
+    return windows.reshape(batch * height * width, -1)
+
+
+def _same(value: Any) -> int | None:
+    """A pair of equal numbers as one; None for anything else."""
+    if isinstance(value, int):
+        return value
+    if isinstance(value, tuple | list) and len(value) == 2 and value[0] == value[1] and isinstance(value[0], int):
+        return int(value[0])
+    return None

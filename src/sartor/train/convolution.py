@@ -1,8 +1,8 @@
 """Convolutions whose weight gradient is one matrix product where that is the faster way on a CPU.
 
-On few pixels oneDNN's bf16 weight gradient takes three to five times as long as gathering the patches (im2col) and
-multiplying; on many pixels the gathering costs more than it saves (``benchmarks/convolution.py``). Modules and files are
-untouched: the steps of training run under :class:`QuickConvolutions`.
+On few pixels oneDNN's bf16 weight gradient takes about three times as long as gathering the patches (im2col) and
+multiplying; on many pixels the gathering costs more than it saves (``benchmarks/convolution.py``). Modules and files
+are untouched: the steps of training run under :class:`QuickConvolutions`.
 """
 
 from __future__ import annotations

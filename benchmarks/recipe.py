@@ -3,16 +3,19 @@
     python benchmarks/recipe.py [--steps 900] [--variants base,shift4,lr0.2,lr0.8]
     python benchmarks/recipe.py --seconds 300 --sizes 64x1,64x2,96x1 --variants base
     python benchmarks/recipe.py --seconds 300 --sizes 96x1 --variants base,growing
+    python benchmarks/recipe.py --seconds 240 --sizes 48x1,64x1 --operators residual,pooled --variants base
 
-CIFAR-10, plain residual networks (width x blocks a stage); prints validation accuracy with recalibrated batch-norm
-statistics, steps and seconds. 900 steps of 256 images are 5 epochs. ``growing`` trains on small images first.
+CIFAR-10, plain networks of one operator (width x blocks a stage); prints latency, validation accuracy with recalibrated
+batch-norm statistics, steps and seconds. 900 steps of 256 images are 5 epochs. ``growing`` has small images first.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +26,8 @@ import numpy as np
 import torch
 
 from sartor.data import Dataset, in_order, open_data, shuffled
+from sartor.export.onnx import export_onnx
+from sartor.measure.target import OnnxRuntime
 from sartor.models import build
 from sartor.records import Arch
 from sartor.space import conv_space
@@ -56,18 +61,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=math.inf, help="train for so long instead")
     parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--sizes", default="48x1")
+    parser.add_argument("--operators", default="residual")
     options = parser.parse_args()
     data = open_data(Path(os.environ.get("SARTOR_DATA", "../shared/data")) / "cifar10")
     preprocess = Preprocess(data.mean, data.std)
-    for size in options.sizes.split(","):
+    for operator, size in itertools.product(options.operators.split(","), options.sizes.split(",")):
         width, depth = map(int, size.split("x"))
-        space = conv_space(32, width=width, depth=depth, operators=("residual",))
+        space = conv_space(32, width=width, depth=depth, operators=(operator,))
         arch = space.restrict({c.name: (False,) for c in space.choices if c.name.endswith(".se")}).largest()
         for name in options.variants.split(","):
             model, steps, seconds = trained(arch, dict(VARIANTS[name]), data, preprocess, options)
             recalibrate(model, [preprocess(x) for x in data.train.take(np.arange(2000)).split(250)])
             right = accuracy(model.eval(), ((preprocess(x), y) for x, y in in_order(data.val, 250)))
-            print(f"{size:6} {name:14} {100 * right:6.2f}%  {steps:5} steps  {seconds:5.0f} s", flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "model.onnx"
+                export_onnx(model.float(), (3, 32, 32), file, draft=True)
+                latency = OnnxRuntime(1).latency_ms(file).median_ms
+            print(
+                f"{operator:9} {size:6} {name:14} {latency:6.3f} ms {100 * right:6.2f}% "
+                f"{steps:5} steps {seconds:5.0f} s",
+                flush=True,
+            )
 
 
 def trained(arch: Arch, changes: dict[str, Any], data: Dataset, preprocess: Preprocess, options: Any) -> Any:

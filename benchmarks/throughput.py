@@ -57,7 +57,7 @@ def seconds_an_epoch(model: nn.Module) -> float:
 
 def main() -> None:
     networks = {f"ResNet-20, width {w}": partial(resnet20, w) for w in (8, 16, 32)}
-    for operator in ("residual", "fused", "mbconv"):
+    for operator in ("residual", "pooled", "fused", "mbconv"):
         networks |= {f"{operator}, width {w}": partial(uniform, operator, w) for w in (32, 64)}
     plain = {name: seconds_an_epoch(make()) for name, make in networks.items()}
     keep_freed_memory()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sartor.blocks import BLOCKS, ConvNormAct, FusedMBConv, MBConv, Residual, SqueezeExcite
+from sartor.blocks import BLOCKS, ConvNormAct, FusedMBConv, MBConv, PooledResidual, Residual, SqueezeExcite
+from sartor.compress.quantize import quantize_int8
+from sartor.export.onnx import export_onnx
+from sartor.export.parity import parity
 from sartor.measure.counts import counts
 from sartor.measure.torchvision_ops import define_missing_ops
 
@@ -235,6 +240,66 @@ def test_residual(timm, c_in, c_out, stride, project, se):
     )
 
 
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("project", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pooled_residual(stride: int, project: bool, side: int):
+    """The formula, in both modes; outside training pooling comes last, and changes no bit."""
+    torch.manual_seed(0)
+    channels = 6 if project else 4
+    block = rough(PooledResidual(4, channels, stride=stride, project=project))
+    if stride == 2:
+        with torch.no_grad():
+            block.first.norm.weight.fill_(1.0)  # never trained
+    x = torch.randn(3, 4, side, side)
+
+    def norm(y: Tensor, module: nn.BatchNorm2d, training: bool) -> Tensor:
+        mean = y.mean((0, 2, 3)) if training else module.running_mean
+        variance = y.var((0, 2, 3), unbiased=False) if training else module.running_var
+        scaled = (y - mean[:, None, None]) / torch.sqrt(variance[:, None, None] + module.eps)
+        return module.weight[:, None, None] * scaled + module.bias[:, None, None]
+
+    def halve(y: Tensor) -> Tensor:
+        padded = F.pad(y, (0, y.shape[-1] % 2, 0, y.shape[-2] % 2), value=-torch.inf)
+        return padded.unfold(2, 2, 2).unfold(3, 2, 2).amax((-2, -1)) if stride == 2 else y
+
+    first, first_norm = (block.first.conv, block.first.norm) if stride == 2 else (block.first[0], block.first[1])
+    for training in (False, True):
+        y = F.relu(norm(halve(F.conv2d(x, first.weight, padding=1)), first_norm, training))
+        y = norm(F.conv2d(y, block.second[0].weight, padding=1), block.second[1], training)
+        rest = halve(x)
+        if project:
+            rest = norm(F.conv2d(rest, block.shortcut[0].weight), block.shortcut[1], training)
+        expected = F.relu(y + rest)
+        got = block.train(training)(x.clone())
+        assert got.shape == expected.shape
+        assert float((got - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+    if stride == 2:
+        folded = block.eval().first(x)
+        pooled_first = F.relu(first_norm.eval()(F.max_pool2d(first(x), 2, ceil_mode=True)))
+        assert torch.equal(folded, pooled_first)
+
+
+def test_pooled_blocks_fold_and_survive_8_bits(tmp_path: Path):
+    """In the file the norm is gone into the convolution, and max pooling runs on 8-bit values."""
+    network = nn.Sequential(PooledResidual(3, 16, stride=2, project=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    rough(network)
+    with torch.no_grad():
+        network[0].first.norm.weight.fill_(1.0)
+    export_onnx(network.eval(), (3, 12, 12), tmp_path / "m.onnx")
+    assert parity(network, tmp_path / "m.onnx", (3, 12, 12)) < 1e-5
+    operators = [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node]
+    assert "BatchNormalization" not in operators
+    images = [torch.randn(8, 3, 12, 12).numpy() for _ in range(2)]
+    quantize_int8(tmp_path / "m.onnx", tmp_path / "q.onnx", images)
+    graph = onnx.load(tmp_path / "q.onnx").graph
+    made_by = {out: node.op_type for node in graph.node for out in node.output}
+    pools = [node for node in graph.node if node.op_type == "MaxPool"]
+    assert len(pools) == 2
+    assert {made_by.get(node.input[0]) for node in pools} == {"DequantizeLinear"}
+
+
 @settings(max_examples=40)
 @given(
     st.sampled_from(sorted(BLOCKS)),
@@ -248,8 +313,9 @@ def test_residual(timm, c_in, c_out, stride, project, se):
 )
 def test_shapes(op, c_in, c_out, stride, kernel, se, height, width):
     """[b, c_in, h, w] → [b, c_out, ceil(h/stride), ceil(w/stride)], for every block and odd size."""
-    if op == "residual":
-        block: nn.Module = Residual(c_in, c_out, stride=stride, se=se, project=True)
+    if op in ("residual", "pooled"):
+        kind = Residual if op == "residual" else PooledResidual
+        block: nn.Module = kind(c_in, c_out, stride=stride, se=se, project=True)
     else:
         block = BLOCKS[op](c_in, c_out, hidden=2 * c_in, kernel=kernel, stride=stride, se=se)
     y = block.eval()(torch.randn(1, c_in, height, width))

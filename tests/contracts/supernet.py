@@ -107,7 +107,9 @@ class SupernetSuite:
                 assert isinstance(subnet, nn.Module)
                 assert {module.training for module in subnet.modules()} == {mode}
             parameters = list(subnet.parameters())
-            assert all(p.is_leaf and p.requires_grad and p.device.type != "meta" for p in parameters)
+            assert all(p.is_leaf and p.device.type != "meta" for p in parameters)
+            fixed = {n for n, p in supernet.builder(arch).named_parameters() if not p.requires_grad}
+            assert {n for n, p in subnet.named_parameters() if not p.requires_grad} == fixed
             assert sum(p.numel() for p in parameters) <= sum(p.numel() for p in supernet.parameters())
 
     def test_gradients_reach_the_shared_weights_whole(self, supernet: Any, x: Tensor):

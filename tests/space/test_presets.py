@@ -31,7 +31,7 @@ def test_factorised_hierarchy():
     for stage in range(n_stages):
         ways = 0
         for op in options(space, f"s{stage}.op"):
-            inverted = op != "residual"
+            inverted = op in ("mbconv", "fused")
             free = ["width", "depth", "se"] + (["expand", "kernel"] if inverted else [])
             ways += math.prod(len(options(space, f"s{stage}.{kind}")) for kind in free)
         per_stage.append(ways)
@@ -61,7 +61,7 @@ def test_factorised_hierarchy():
             assert len(gated) == (len(blocks) if arch[f"s{index}.se"] else 0)
             kernels = {conv.kernel_size[0] for name, conv in convs.items() if ".se." not in name} - {1}
             assert kernels == {arch.get(f"s{index}.kernel", 3)}
-            ends = [block.second if op == "residual" else block.project for block in blocks]
+            ends = [block.project if op in ("mbconv", "fused") else block.second for block in blocks]
             assert {end[0].out_channels for end in ends} == {arch[f"s{index}.width"]}
         for kind in ("op", "width", "depth", "se"):
             if len({arch[f"s{index}.{kind}"] for index in range(n_stages)}) > 1:
@@ -90,7 +90,8 @@ def test_every_resolution_and_size_gives_a_sound_space(resolution: int, width: i
         assert options(space, f"s{stage}.depth") == tuple(range(1, depth + 1))
     assert space.contains(space.largest())
     assert space.contains(space.smallest())
-    assert ("residual" in operators) == any("s0.kernel" not in space.sample(random.Random(seed)) for seed in range(64))
+    dense = not {"residual", "pooled"}.isdisjoint(operators)
+    assert dense == any("s0.kernel" not in space.sample(random.Random(seed)) for seed in range(64))
 
 
 def test_the_last_feature_map_is_neither_gone_nor_a_waste():

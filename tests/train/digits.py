@@ -133,7 +133,8 @@ def separate_passes(
                 slice((have - want) // 2, (have + want) // 2) if dim >= 2 else slice(want)
                 for dim, (have, want) in enumerate(zip(total[name].shape, parameter.shape, strict=True))
             )
-            total[name][place] += parameter.grad
+            if parameter.requires_grad:
+                total[name][place] += parameter.grad
     return total
 
 

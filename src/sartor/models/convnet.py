@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sartor.blocks import BLOCKS, ConvNormAct, Residual
+from sartor.blocks import BLOCKS, ConvNormAct, PooledResidual, Residual
 from sartor.records import Option
 
 
@@ -55,8 +55,9 @@ def _stage(arch: Mapping[str, Option], name: str, c_in: int, stride: int) -> tup
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for index in range(int(arch[f"{name}.depth"])):
         first = index == 0
-        if op == "residual":
-            block: nn.Module = Residual(c_in, width, stride=stride if first else 1, se=se, project=first)
+        if op in ("residual", "pooled"):
+            kind = Residual if op == "residual" else PooledResidual
+            block: nn.Module = kind(c_in, width, stride=stride if first else 1, se=se, project=first)
         else:
             block = BLOCKS[op](
                 c_in,

@@ -57,7 +57,7 @@ class Supernet(nn.Module):
                     key = name.replace(".", "/")
                     self._names[name] = key
                     if name in parameters:
-                        self.weights[key] = nn.Parameter(tensor.detach().clone())
+                        self.weights[key] = nn.Parameter(tensor.detach().clone(), parameters[name].requires_grad)
                     else:
                         self.register_buffer(key, tensor.detach().clone())
 

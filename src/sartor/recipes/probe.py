@@ -29,7 +29,7 @@ from sartor.train.recalibrate import accuracy
 from sartor.train.schedule import SCHEDULES
 from sartor.train.steps import plain_step, supernet_step
 
-MARGIN = 0.03
+MARGIN = 0.01
 """Operators within this accuracy of the race's winner stay, when there is time to train more than one."""
 
 TIME_FOR_TWO_S = 3600.0

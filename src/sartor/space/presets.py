@@ -8,7 +8,7 @@ from sartor.errors import InputError
 from sartor.space.choice import Choice
 from sartor.space.space import Space
 
-OPERATORS = ("mbconv", "fused", "residual")
+OPERATORS = ("mbconv", "fused", "residual", "pooled")
 """The operators a stage can be built of, cheapest in MACs first."""
 
 
@@ -22,12 +22,12 @@ def conv_space(
     """The factorised hierarchical space of MnasNet (P277, arXiv:1807.11626 §4.1): decisions are made per stage, so a
     stage's blocks agree and stages differ.
 
-    Per stage: operator (MBConv, fused-MBConv, regular 3x3 residual), squeeze-excite, kernel 3/5/7, expansion, width,
-    depth; and the input resolution. ``width`` is the widest first stage; later stages double it. ``depth`` is the
-    deepest stage. The number of stages follows from ``resolution`` (pixels, a side): each halves, down to a few
-    pixels.
+    Per stage: operator (MBConv, fused-MBConv, regular 3x3 residual, the same that halves by max pooling),
+    squeeze-excite, kernel 3/5/7, expansion, width, depth; and the input resolution. ``width`` is the widest first
+    stage; later stages double it. ``depth`` is the deepest stage. The number of stages follows from ``resolution``
+    (pixels, a side): each halves, down to a few pixels.
 
-    Widths are multiples of 16, the block of the CPU's vector kernels. The regular residual block is 3x3 only: its two
+    Widths are multiples of 16, the block of the CPU's vector kernels. The residual blocks are 3x3 only: their two
     dense kernels would cost 2.8 (5x5) and 5.4 (7x7) times as much.
     Raises InputError for a resolution under 8 or an unknown operator.
     """

@@ -49,21 +49,23 @@ class _Call:
         groups: int = 1,
     ) -> _Call | None:
         """The call when it is one of ours, else None: it is left to PyTorch, errors included."""
-        square = [_same(value) for value in (stride, padding, dilation)]
-        plain = bias is None and groups == 1 and square[2] == 1 and None not in square
-        if not plain or x.dim() != 4 or weight.dim() != 4 or x.device.type != "cpu" or not weight.requires_grad:
+        step, pad = _same(stride), _same(padding)
+        if bias is not None or groups != 1 or _same(dilation) != 1 or step is None or pad is None:
+            return None
+        if x.dim() != 4 or weight.dim() != 4 or x.device.type != "cpu" or not weight.requires_grad:
             return None
         kernel = weight.shape[-1]
-        if weight.shape[-2] != kernel or x.shape[1] != weight.shape[1] or min(x.shape[-2:]) + 2 * square[1] < kernel:
+        if weight.shape[-2] != kernel or x.shape[1] != weight.shape[1] or min(x.shape[-2:]) + 2 * pad < kernel:
             return None
-        height, width = ((size + 2 * square[1] - kernel) // square[0] + 1 for size in x.shape[-2:])
-        strided = kernel == 1 and square[0] > 1 and square[1] == 0
-        return cls(x, weight, square[0], square[1]) if strided or height * width <= FEW_PIXELS else None
+        height, width = ((size + 2 * pad - kernel) // step + 1 for size in x.shape[-2:])
+        strided = kernel == 1 and step > 1 and pad == 0
+        return cls(x, weight, step, pad) if strided or height * width <= FEW_PIXELS else None
 
     def run(self) -> Tensor:
         x, weight = self.x.to(torch.bfloat16), self.weight.to(torch.bfloat16)
         with torch.autocast("cpu", enabled=False):
-            return _Convolution.apply(x, weight, self.stride, self.padding)
+            result: Tensor = _Convolution.apply(x, weight, self.stride, self.padding)
+            return result
 
 
 class _Convolution(torch.autograd.Function):

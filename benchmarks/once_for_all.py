@@ -3,7 +3,8 @@
     python benchmarks/once_for_all.py [--steps 600] [--seeds 0,1,2] [--schedules sandwich,progressive_shrinking]
 
 One supernet a schedule and seed; five of its archs, each also trained alone for as many steps, with the same recipe.
-Prints held-out accuracy of both and the mean difference: BigNAS (P030) and once-for-all (P058) ask for one point at most.
+Prints held-out accuracy of both and the mean difference: the claims of BigNAS (P030) and once-for-all (P058) are one
+point at most.
 """
 
 from __future__ import annotations

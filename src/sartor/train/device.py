@@ -38,8 +38,8 @@ def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next step instead of handing it back to the system.
 
     By default each large activation may be a fresh mapping whose every page faults when first written: a tenth to a
-    fifth of a training step of networks with large feature maps (``benchmarks/throughput.py``). The process then holds its peak until it ends. Elsewhere than on glibc
-    nothing happens.
+    fifth of a training step of networks with large feature maps (``benchmarks/throughput.py``). The process
+    then holds its peak until it ends. Elsewhere than on glibc nothing happens.
     """
     mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
     try:

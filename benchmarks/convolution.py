@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sartor.train.convolution import FEW_PIXELS, _patches
+from sartor.train.convolution import pays, weight_gradient
 from sartor.train.device import keep_freed_memory
 
 SHAPES = (  # channels in, out, kernel, stride, side
@@ -52,17 +52,15 @@ def main() -> None:
         pad = kernel // 2
         gradient = torch.randn_like(torch.conv2d(x, weight, None, stride, pad))
         sizes = ([stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1, [False, True, False])
-        size = gradient.shape[-2:]
 
         def onednn(x=x, w=weight, g=gradient, sizes=sizes) -> Any:
             return torch.ops.aten.convolution_backward(g, x, w, None, *sizes)
 
-        def product(x=x, g=gradient, k=kernel, s=stride, pad=pad, size=size) -> Any:
-            rows = g.permute(0, 2, 3, 1).reshape(-1, g.shape[1])
-            return rows.t() @ _patches(x, k, s, pad, size)
+        def product(x=x, g=gradient, k=kernel, s=stride, pad=pad) -> Any:
+            return weight_gradient(x, g, k, s, pad)
 
         theirs, ours = milliseconds(onednn), milliseconds(product)
-        taken = "product" if (kernel == 1 and stride > 1) or size.numel() <= FEW_PIXELS else "oneDNN"
+        taken = "product" if pays(kernel, stride, pad, gradient.shape[-2:].numel()) else "oneDNN"
         print(f"{c_in:4} {c_out:4} {kernel:6} {stride:6} {side:4} {theirs:8.2f} {ours:8.2f}  {taken}")
 
 

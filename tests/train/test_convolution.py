@@ -63,8 +63,8 @@ def test_same_values_and_gradients(c_in, c_out, kernel, stride, padding, height,
 def test_it_is_taken(monkeypatch: pytest.MonkeyPatch):
     """On few pixels and strided 1x1 kernels, in training, under autocast; nowhere else."""
     taken = []
-    run = convolution._Call.run
-    monkeypatch.setattr(convolution._Call, "run", lambda call: taken.append(call) or run(call))
+    apply = convolution._Convolution.apply
+    monkeypatch.setattr(convolution._Convolution, "apply", lambda *args: taken.append(args) or apply(*args))
     few, many = torch.randn(2, 8, 4, 4), torch.randn(2, 8, 16, 16)
     dense, strided = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.Conv2d(8, 8, 1, 2, bias=False)
     grouped = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
@@ -91,3 +91,9 @@ def test_errors_are_those_of_pytorch():
             F.conv2d(torch.randn(1, 2, 4, 4), weight)
         with pytest.raises(RuntimeError):
             F.conv2d(torch.randn(1, 3, 2, 2), weight)
+
+
+def test_arguments_by_name_are_left_to_pytorch():
+    x, weight = torch.randn(1, 3, 4, 4), torch.randn(4, 3, 3, 3, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16), QuickConvolutions():
+        assert torch.equal(F.conv2d(input=x, weight=weight), F.conv2d(x, weight))

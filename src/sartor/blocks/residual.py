@@ -31,8 +31,9 @@ class PooledResidual(nn.Module):
     """The basic block that halves by max pooling after its first convolution, and before its shortcut's, instead of by
     stride. [b, c_in, h, w] → [b, c_out, ceil(h/stride), ceil(w/stride)] for a stride of 1 or 2.
 
-    The first convolution sees every pixel: four times its MACs, for more accuracy in equal training time
-    in first trials, which ``benchmarks/recipe.py --operators residual,pooled`` is to confirm. After airbench's blocks (arXiv:2404.00498 §3.1), which have no shortcuts.
+    The first convolution sees every pixel: four times its MACs, for more accuracy in equal training time in first
+    trials, which ``benchmarks/recipe.py --operators residual,pooled`` is to confirm. After airbench's blocks
+    (arXiv:2404.00498 §3.1), which have no shortcuts.
     """
 
     def __init__(self, c_in: int, c_out: int, *, stride: int = 1, se: bool = False, project: bool = False):

@@ -55,7 +55,7 @@ SIZES = (
     (192, 3),
 )
 """(width, depth) of the space's largest arch, about by the cost of a training step; of two that cost the same the wider
-comes last, and so is taken: it leaves more widths to cut to. The order is a choice, not the outcome of a measurement."""
+comes last, and so is taken: it leaves more widths to cut to. A choice, not the outcome of a measurement."""
 
 TIMED_STEPS = 4
 

@@ -18,54 +18,50 @@ FEW_PIXELS = 16
 """Output pixels an image up to which a dense kernel's patches are gathered; strided 1x1 kernels have none to gather."""
 
 
+def pays(kernel: int, stride: int, padding: int, pixels: int) -> bool:
+    """Whether the product is the faster weight gradient for a convolution of ``pixels`` output pixels an image."""
+    return (kernel == 1 and stride > 1 and padding == 0) or pixels <= FEW_PIXELS
+
+
 class QuickConvolutions(TorchFunctionMode):
     """Within it, bf16-autocast 2-D convolutions on the CPU take the faster way back. Values and gradients are those of
     the plain ones up to the order of sums."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if function in (F.conv2d, torch.conv2d) and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
-            call = _Call.of(*args, **kwargs)
-            if call is not None:
-                return call.run()
+        if function is torch.conv2d and len(args) > 1 and torch.is_grad_enabled() and _in_bf16():
+            geometry = _geometry(*args, **kwargs)
+            if geometry is not None:
+                x, weight = (tensor.to(torch.bfloat16) for tensor in args[:2])
+                with torch.autocast("cpu", enabled=False):
+                    return _Convolution.apply(x, weight, *geometry)
         return function(*args, **kwargs)
 
 
-class _Call:
-    """One convolution that has a faster way back."""
+def _in_bf16() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
-    def __init__(self, x: Tensor, weight: Tensor, stride: int, padding: int):
-        self.x, self.weight, self.stride, self.padding = x, weight, stride, padding
 
-    @classmethod
-    def of(
-        cls,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> _Call | None:
-        """The call when it is one of ours, else None: it is left to PyTorch, errors included."""
-        step, pad = _same(stride), _same(padding)
-        if bias is not None or groups != 1 or _same(dilation) != 1 or step is None or pad is None:
-            return None
-        if x.dim() != 4 or weight.dim() != 4 or x.device.type != "cpu" or not weight.requires_grad:
-            return None
-        kernel = weight.shape[-1]
-        if weight.shape[-2] != kernel or x.shape[1] != weight.shape[1] or min(x.shape[-2:]) + 2 * pad < kernel:
-            return None
-        height, width = ((size + 2 * pad - kernel) // step + 1 for size in x.shape[-2:])
-        strided = kernel == 1 and step > 1 and pad == 0
-        return cls(x, weight, step, pad) if strided or height * width <= FEW_PIXELS else None
-
-    def run(self) -> Tensor:
-        x, weight = self.x.to(torch.bfloat16), self.weight.to(torch.bfloat16)
-        with torch.autocast("cpu", enabled=False):
-            result: Tensor = _Convolution.apply(x, weight, self.stride, self.padding)
-            return result
+def _geometry(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[int, int] | None:
+    """Stride and padding of a convolution for which the product pays; None leaves it to PyTorch, errors included."""
+    step, pad = _same(stride), _same(padding)
+    if bias is not None or groups != 1 or _same(dilation) != 1 or step is None or pad is None:
+        return None
+    if x.dim() != 4 or weight.dim() != 4 or x.device.type != "cpu" or not weight.requires_grad:
+        return None
+    kernel = weight.shape[-1]
+    if weight.shape[-2] != kernel or x.shape[1] != weight.shape[1] or min(x.shape[-2:]) + 2 * pad < kernel:
+        return None
+    height, width = ((size + 2 * pad - kernel) // step + 1 for size in x.shape[-2:])
+    return (step, pad) if pays(kernel, step, pad, height * width) else None
 
 
 class _Convolution(torch.autograd.Function):
@@ -86,11 +82,15 @@ class _Convolution(torch.autograd.Function):
             back = torch.ops.aten.convolution_backward(
                 gradient, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [True, False, False]
             )[0]
-        out, c_in, kernel, _ = weight.shape
-        rows = gradient.permute(0, 2, 3, 1).reshape(-1, out)
-        patches = _patches(x, kernel, ctx.stride, ctx.padding, gradient.shape[-2:])
-        product = rows.t() @ patches
-        return back, product.view(out, kernel, kernel, c_in).permute(0, 3, 1, 2), None, None
+        return back, weight_gradient(x, gradient, weight.shape[-1], ctx.stride, ctx.padding), None, None
+
+
+def weight_gradient(x: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """[b, c_in, h, w] and the output's gradient [b, c_out, h', w'] → [c_out, c_in, kernel, kernel]."""
+    c_out, c_in = gradient.shape[1], x.shape[1]
+    rows = gradient.permute(0, 2, 3, 1).reshape(-1, c_out)
+    product = rows.t() @ _patches(x, kernel, stride, padding, gradient.shape[-2:])
+    return product.view(c_out, kernel, kernel, c_in).permute(0, 3, 1, 2)
 
 
 def _patches(x: Tensor, kernel: int, stride: int, padding: int, size: torch.Size) -> Tensor:

@@ -9,7 +9,8 @@ Arms, each given the same total time T on this machine, one at a time:
   mobilenetv3  timm's mobilenetv3_small at widths 0.5, 0.75, 1.0, stem stride 1 for 32 pixels, each alone for T/3
   fit          sartor fit --time T
 All use the same recipe and loop. An arm's files and accuracies are kept under --cache by (arm, seed, T, machine); an
-interrupted arm goes on where it was. In the end every file of every arm is timed side by side in one process, and the
+interrupted arm goes on where it was. The accuracies of arms trained by hand are also kept beside this script, in
+results/front/, and their networks, whose weights do not matter for it, exported again to be timed. In the end every file of every arm is timed side by side in one process, and the
 table says at each baseline's latency how much more accurate the front is, at each baseline's accuracy how much faster,
 and the hypervolume (accuracy above 70 %, log latency below 2 ms) of each arm.
 """
@@ -45,7 +46,7 @@ from sartor.measure.target import OnnxRuntime
 from sartor.measure.torchvision_ops import define_missing_ops
 from sartor.models import build, resize
 from sartor.recipes.journal import Journal
-from sartor.records import parse_quantity
+from sartor.records import Arch, parse_quantity
 from sartor.search.pareto import hypervolume_2d
 from sartor.space import conv_space
 from sartor.train.augment import Preprocess
@@ -58,6 +59,8 @@ WIDTHS = (8, 16, 24, 32)
 MOBILENETS = ("mobilenetv3_small_050", "mobilenetv3_small_075", "mobilenetv3_small_100")
 FLOOR, CEILING_MS = 0.70, 2.0
 SIDE = 32
+KEPT = Path(__file__).parent / "results" / "front"
+"""Accuracies of arms that need not be trained again on the same machine."""
 
 
 def resnet20(width: int) -> nn.Module:
@@ -111,7 +114,7 @@ def random_archs(folder: Path, seed: int) -> dict[str, Callable[[], nn.Module]]:
 
 def _with_side(builder: Any, arch: Any) -> nn.Module:
     model = builder(arch)
-    model.side = int(arch["resolution"])
+    model.side, model.arch = int(arch["resolution"]), arch
     return model
 
 
@@ -121,6 +124,14 @@ def networks(arm: str, folder: Path, seed: int) -> dict[str, Callable[[], nn.Mod
     if arm == "mobilenetv3":
         return {name: partial(mobilenet, name) for name in MOBILENETS}
     return random_archs(folder, seed)
+
+
+def named(point: dict[str, Any]) -> nn.Module:
+    """The network of a point, with fresh weights."""
+    if "arch" in point:
+        return _with_side(partial(build, channels=3, classes=10, full_resolution=SIDE), Arch(point["arch"]))
+    name = point["name"]
+    return resnet20(int(name.rpartition("w")[2])) if name.startswith("resnet20") else mobilenet(name)
 
 
 def by_hand(arm: str, seed: int, time_s: float, folder: Path, data: Dataset) -> list[dict[str, Any]]:
@@ -157,7 +168,8 @@ def by_hand(arm: str, seed: int, time_s: float, folder: Path, data: Dataset) -> 
             file = folder / f"{name}.onnx"
             export_onnx(model.cpu().float(), (3, side, side), file)
             right, _ = accuracy(OnnxRuntime(cores()), file, test_arrays(data, preprocess, side))
-            return {"name": name, "precision": "fp32", "accuracy_test": right, "file": file.name}
+            point = {"name": name, "precision": "fp32", "accuracy_test": right, "file": file.name}
+            return {**point, "arch": dict(model.arch)} if hasattr(model, "arch") else point
 
         points.append(journal.once(f"done.{name}", finish))
         print(f"  {name}: {100 * points[-1]['accuracy_test']:.2f}%", flush=True)
@@ -202,7 +214,14 @@ def test_arrays(data: Dataset, preprocess: Preprocess, side: int) -> Iterator[tu
 
 def arm_points(arm: str, seed: int, time_s: float, cache: Path, data: Callable[[], Dataset], source: Path) -> Any:
     folder = cache / f"{arm}-{seed}-{round(time_s)}"
-    results = folder / "results.json"
+    results, kept = folder / "results.json", KEPT / cache.name / f"{folder.name}.json"
+    if kept.exists() and not results.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for point in read_json(kept)["points"]:
+            model = named(point)
+            side = getattr(model, "side", SIDE)
+            export_onnx(model, (3, side, side), folder / point["file"])
+        write_json(results, read_json(kept))
     if not results.exists():
         folder.mkdir(parents=True, exist_ok=True)
         print(f"{arm}, seed {seed}, {time_s / 60:.0f} minutes", flush=True)
@@ -211,7 +230,10 @@ def arm_points(arm: str, seed: int, time_s: float, cache: Path, data: Callable[[
             points = by_sartor(seed, time_s, folder, source, data())
         else:
             points = by_hand(arm, seed, time_s, folder, data())
-        write_json(results, {"points": points, "wall_s": round(time.monotonic() - begin, 1)})
+        found = {"points": points, "wall_s": round(time.monotonic() - begin, 1)}
+        write_json(results, found)
+        if arm != "fit":
+            write_json(kept, found)
     return [{**p, "arm": arm, "path": folder / p["file"]} for p in read_json(results)["points"]]
 
 
@@ -277,7 +299,9 @@ def main() -> None:
     for seed in map(int, options.seeds.split(",")):
         points = []
         for arm in options.arms.split(","):
-            if options.cached_only and not (cache / f"{arm}-{seed}-{round(time_s)}" / "results.json").exists():
+            name = f"{arm}-{seed}-{round(time_s)}"
+            held = (cache / name / "results.json", KEPT / machine / f"{name}.json")
+            if options.cached_only and not any(file.exists() for file in held):
                 continue
             points += arm_points(arm, seed, time_s, cache, data, source)
         latencies = OnnxRuntime(1).latencies([p["path"] for p in points], runs=500, min_time_s=1.0)

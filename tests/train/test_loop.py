@@ -176,6 +176,18 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero(progress, warmup):
         assert recipe.lr(progress) == pytest.approx(0.2 * (1 - progress) / (1 - warmup))
 
 
+@given(st.floats(0, 1), st.floats(0, 0.9), st.floats(0, 1))
+def test_two_trainings_that_hand_over_make_one_descent(progress, warmup, share):
+    """The first ends where the second begins, on one straight line from the peak to zero."""
+    first = Recipe(warmup=warmup, last_lr_share=share)
+    second = Recipe(peak_lr=share * first.peak_lr, warmup=0.0)
+    assert first.lr(1.0) == pytest.approx(second.lr(0.0))
+    assert second.lr(1.0) == 0.0
+    if progress >= warmup:
+        straight = 1 - (1 - share) * (progress - warmup) / (1 - warmup)
+        assert first.lr(progress) == pytest.approx(first.peak_lr * straight)
+
+
 @pytest.mark.parametrize("recipe", [SGD, MUON], ids=["sgd", "muon"])
 def test_resuming_after_a_kill_at_any_step_is_bit_identical(tmp_path: Path, recipe: Recipe):
     """The same decisions, a kill before each single step, and the weights of the run that was never killed: also where

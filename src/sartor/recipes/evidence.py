@@ -57,11 +57,11 @@ def conclude(
             mistakes[key] = _mistakes(shop, record, predictions)
     baselines = [
         {
-            "name": f"doing nothing: the largest network as trained, {record.precision}",
+            "name": f"doing nothing: the largest network, {record.precision}",
             "accuracy_val": record.metrics["accuracy_val"],
             "accuracy_test": _test(shop, record)[0],
             "latency_ms": record.metrics["latency_ms"],
-            "note": "no search, no fine-tuning",
+            "note": "trained all the time, not searched for",
         }
         for record in proof.measured
         if networks[record.name.removesuffix("-int8")].name == "largest" and record.precision == shop.job.precision[0]

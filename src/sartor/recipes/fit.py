@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from sartor.recipes.plan import Clock, plan
 from sartor.recipes.probe import Probed, describe, probe
 from sartor.recipes.prove import prove
 from sartor.recipes.run import Run, open_run
-from sartor.recipes.specialise import specialise
+from sartor.recipes.specialise import HANDOVER, specialise
 from sartor.recipes.voice import Voice
 from sartor.recipes.workshop import Workshop
 from sartor.records import Budget
@@ -40,6 +41,9 @@ from sartor.train.steps import supernet_step
 FORMAT = 1
 DEFAULT_SCHEDULE = "delayed_shrinking"
 """Ahead of the sandwich rule in a first trial on CIFAR-10; ``benchmarks/schedules.py`` is to settle it."""
+
+SUPERNET_HALF_LIFE = 0.04
+"""Of the averaged weights, as a share of the supernet's training: its learning rate stays high, so more is averaged."""
 
 MEMBERS = 6
 """Networks that are specialised: enough to cover a front, few enough to train."""
@@ -175,7 +179,7 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
             supernet,
             supernet_step(supernet, SCHEDULES[shop.job.schedule], inputs, shop.recipe),
             shop.batches,
-            shop.recipe,
+            replace(shop.recipe, last_lr_share=HANDOVER, ema_half_life=SUPERNET_HALF_LIFE),
             seconds=seconds,
             name="supernet",
             decide=shop.journal.once,

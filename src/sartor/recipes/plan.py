@@ -13,11 +13,11 @@ from typing import Any
 from sartor.recipes.journal import Journal
 
 STAGES = {
-    "probe": ("measure the device, size the space, race the operators", 0.07),
-    "supernet": ("train one set of weights for all networks", 0.47),
-    "search": ("search, beside random sampling at equal cost", 0.07),
-    "specialise": ("fine-tune the front's members with the largest as teacher", 0.30),
-    "prove": ("export, quantise, check, measure every member", 0.09),
+    "probe": ("measure the device, size the space, race the operators", 0.06),
+    "supernet": ("train one set of weights for all networks", 0.30),
+    "search": ("search, beside random sampling at equal cost", 0.05),
+    "specialise": ("train the front's members on, with the largest as teacher", 0.53),
+    "prove": ("export, quantise, check, measure every member", 0.06),
 }
 """Stage → what it does, its share of the time. The data's opening and the report come out of the last one's slack."""
 

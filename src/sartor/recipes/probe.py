@@ -59,7 +59,7 @@ comes last, and so is taken: it leaves more widths to cut to. A choice, not the 
 
 TIMED_STEPS = 4
 
-STEPS_NEEDED, EPOCHS_NEEDED = 2200, 20
+STEPS_NEEDED, EPOCHS_NEEDED = 1200, 12
 """A larger supernet is taken only when its training has this many steps, or epochs where those are fewer. Twenty-minute
 fits on CIFAR-10 with 1,500 and 1,660 steps of larger networks ended with the smaller hypervolumes (docs/log.md)."""
 

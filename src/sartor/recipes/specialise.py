@@ -1,7 +1,8 @@
-"""Fine-tune the chosen members, each on its own weights, all with the largest subnet as teacher, in one loop."""
+"""Train the chosen members on, each on its own weights, with the largest subnet as teacher, in one loop."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,10 +17,15 @@ from sartor.records import Arch, Record
 from sartor.train.device import place
 from sartor.train.loop import Training, train
 from sartor.train.recalibrate import recalibrate
-from sartor.train.steps import distil_step
+from sartor.train.steps import family_step
 
-PEAK_LR_SHARE = 0.5
-"""Of the recipe's peak learning rate: the weights are not fresh."""
+HANDOVER = 0.5
+"""Of the peak learning rate: where the supernet's training ends and the members' goes on, down to zero. One triangle
+over both: bringing the supernet to zero and starting again spends a second descent (docs/log.md)."""
+
+
+WARMUP = 0.02
+"""Of the members' training: their momentum starts from nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,72 +43,70 @@ class Made:
 def specialise(
     shop: Workshop, supernet: Supernet, chosen: Sequence[Record], seconds: float, flip: bool, tick: Tick, on_step: Any
 ) -> tuple[list[Made], list[dict[str, Any]]]:
-    """The members of ``chosen``, fine-tuned where that measured better on validation, and what was tried.
+    """The largest arch and the members of ``chosen``, trained on where that measured better, and what was tried.
 
-    The largest arch comes first in the list as the teacher it is, as trained: "doing nothing". Students start from
-    their slices of the supernet.
+    All start from their slices of the supernet; the largest learns from the labels and teaches the others meanwhile. It
+    comes first in the list: it is what doing nothing but training gives.
     """
     largest = supernet.space.largest()
-    teacher = place(supernet.extract(largest), shop.device)
-    recalibrate(teacher, shop.calibration(int(largest["resolution"])))
-    teacher.eval()
-    teacher_right = float(
-        shop.journal.once("specialise.largest", lambda: shop.validate(teacher, int(largest["resolution"])))
-    )
-    made = [Made("largest", largest, teacher, teacher_right, None, tuned=False)]
     students = [r for r in chosen if r.arch != largest]
-    if not students:
-        return made, []
-    networks = nn.ModuleList(place(supernet.extract(r.arch), shop.device) for r in students)
-    before = [recalibrate(n, shop.calibration(_side(r))) for n, r in zip(networks, students, strict=True)]
-    untouched = [{k: v.clone() for k, v in network.state_dict().items()} for network in before]
-    recipe = replace(shop.recipe, peak_lr=shop.recipe.peak_lr * PEAK_LR_SHARE)
-    if shop.saved("specialised"):
-        networks.load_state_dict(shop.load("specialised"))
-    else:
-        step = distil_step(
-            list(networks),
-            [_side(r) for r in students],
-            teacher,
-            int(largest["resolution"]),
-            shop.inputs("specialise", flip=flip),
-            recipe,
-        )
-
-        def progress(state: Training, loss: float, lr: float) -> None:
-            tick(state.progress, f"loss {loss:.3f}")
-            on_step(state, loss, lr)
-
-        train(
-            networks,
-            step,
-            shop.batches,
-            recipe,
-            seconds=seconds,
-            name="specialise",
-            decide=shop.journal.once,
-            checkpoint=shop.checkpoints / "specialise.safetensors",
-            on_progress=progress,
-        )
-        shop.save("specialised", networks.state_dict())
-    tried = []
-    for index, (network, record) in enumerate(zip(networks, students, strict=True)):
-        name, side = f"m{index + 1}", _side(record)
-        was = record.metrics["accuracy_val"]
-        now = float(shop.journal.once(f"specialise.{name}", partial(shop.validate, network, side)))
+    archs = [largest, *(r.arch for r in students)]
+    sides = [int(a["resolution"]) for a in archs]
+    networks = nn.ModuleList(place(supernet.extract(a), shop.device) for a in archs)
+    for network, side in zip(networks, sides, strict=True):
+        recalibrate(network, shop.calibration(side))
+    untouched = [{k: v.clone() for k, v in network.state_dict().items()} for network in networks]
+    largest_right = float(shop.journal.once("specialise.untouched", lambda: shop.validate(networks[0], sides[0])))
+    before = [largest_right, *(r.metrics["accuracy_val"] for r in students)]
+    _train(shop, networks, sides, seconds, flip, tick, on_step)
+    made, tried = [], []
+    for index, (network, side) in enumerate(zip(networks, sides, strict=True)):
+        name = f"m{index}" if index else "largest"
+        was, now = before[index], float(shop.journal.once(f"specialise.{name}", partial(shop.validate, network, side)))
         recalibrate(network, shop.calibration(side))
         if now < was:
             network.load_state_dict(untouched[index])
-        tried.append(
-            {
-                "what": f"fine-tuning {name} with the largest subnet as teacher",
-                "kept": now >= was,
-                "why": f"validation accuracy {100 * was:.2f}% → {100 * now:.2f}%",
-            }
-        )
-        made.append(Made(name, record.arch, network.eval(), max(was, now), record, tuned=now >= was))
+        what = f"training {name} on, with the largest subnet as teacher" if index else "training the largest subnet on"
+        why = f"validation accuracy {100 * was:.2f}% → {100 * now:.2f}%"
+        tried.append({"what": what, "kept": now >= was, "why": why})
+        record = students[index - 1] if index else None
+        made.append(Made(name, archs[index], network.eval(), max(was, now), record, tuned=now >= was))
     return made, tried
 
 
-def _side(record: Record) -> int:
-    return int(record.arch["resolution"])
+def _train(
+    shop: Workshop,
+    networks: nn.ModuleList,
+    sides: Sequence[int],
+    seconds: float,
+    flip: bool,
+    tick: Tick,
+    on_step: Any,
+) -> None:
+    """Train ``networks`` in place, or read them where an earlier process did."""
+    if shop.saved("specialised"):
+        networks.load_state_dict(shop.load("specialised"))
+        return
+    recipe = replace(
+        shop.recipe,
+        peak_lr=shop.recipe.peak_lr * HANDOVER,
+        warmup=WARMUP,
+        clip_norm=shop.recipe.clip_norm * math.sqrt(len(networks)),  # it is the norm of all their gradients
+    )
+
+    def progress(state: Training, loss: float, lr: float) -> None:
+        tick(state.progress, f"loss {loss:.3f}")
+        on_step(state, loss, lr)
+
+    train(
+        networks,
+        family_step(list(networks), sides, shop.inputs("specialise", flip=flip), recipe),
+        shop.batches,
+        recipe,
+        seconds=seconds,
+        name="specialise",
+        decide=shop.journal.once,
+        checkpoint=shop.checkpoints / "specialise.safetensors",
+        on_progress=progress,
+    )
+    shop.save("specialised", networks.state_dict())

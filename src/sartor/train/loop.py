@@ -48,11 +48,16 @@ class Recipe:
     warmup: float = 0.05
     ema_half_life: float = 0.01
     clip_norm: float = 5.0
+    last_lr_share: float = 0.0
 
     def lr(self, progress: float) -> float:
-        """Learning rate at ``progress`` in [0, 1]: linear warm-up, then linear to exactly zero (arXiv:1708.07120)."""
+        """Learning rate at ``progress`` in [0, 1]: linear warm-up, then linear to exactly zero (arXiv:1708.07120).
+
+        To ``last_lr_share`` of the peak, where another training goes on from there.
+        """
         rising = progress / self.warmup if self.warmup > 0 else 1.0
-        return self.peak_lr * self.batch_size / 256 * min(rising, (1 - progress) / (1 - self.warmup))
+        falling = self.last_lr_share + (1 - self.last_lr_share) * (1 - progress) / (1 - self.warmup)
+        return self.peak_lr * self.batch_size / 256 * min(rising, falling)
 
 
 PLAN_EVERY_S = 20.0

@@ -1,4 +1,4 @@
-"""One step of the loop: of a plain network, of a supernet under a schedule, of many students of one teacher."""
+"""One step of the loop: of a plain network, of a supernet under a schedule, of a family of networks."""
 
 from __future__ import annotations
 
@@ -76,34 +76,36 @@ def supernet_step(supernet: Supernet, schedule: Schedule, inputs: Inputs, recipe
     return step
 
 
-def distil_step(
-    students: Sequence[nn.Module],
+def family_step(
+    networks: Sequence[nn.Module],
     sides: Sequence[int],
-    teacher: nn.Module,
-    teacher_side: int,
     inputs: Inputs,
     recipe: Recipe,
     *,
     labels_share: float = 0.1,
     tau: float = 1.0,
 ) -> Step:
-    """Every student learns from one pass of the teacher over the same augmented batch, plus a share of the labels.
+    """The first network learns from the labels; the others from its outputs in this very step and a share of labels.
 
-    One teacher pass and one augmentation for all students: with small students the teacher is most of the cost.
+    In-place distillation (BigNAS, arXiv:2003.11142 §3.2) among networks that share no weights: the teacher goes on
+    learning, and its outputs cost nothing. Rejected: a frozen teacher, which costs a pass a step and stays as it was
+    before the time was spent. Returns the mean loss.
     """
 
     def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
         x, y = inputs(images, labels, index)
-        with torch.no_grad(), autocast(x.device):
-            soft = teacher(resize(x, teacher_side))
         total = 0.0
-        for student, side in zip(students, sides, strict=True):
+        teacher: Tensor | None = None
+        for network, side in zip(networks, sides, strict=True):
             with autocast(x.device), QuickConvolutions():
-                logits = student(resize(x, side))
-            hard = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-            loss = (1 - labels_share) * soft_targets(logits, soft, tau=tau) + labels_share * hard
+                logits = network(resize(x, side))
+            loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+            if teacher is None:
+                teacher = logits.detach()
+            else:
+                loss = (1 - labels_share) * soft_targets(logits, teacher, tau=tau) + labels_share * loss
             loss.backward()
             total += float(loss.detach())
-        return total / len(students)
+        return total / len(networks)
 
     return step

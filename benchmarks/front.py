@@ -10,9 +10,10 @@ Arms, each given the same total time T on this machine, one at a time:
   fit          sartor fit --time T
 All use the same recipe and loop. An arm's files and accuracies are kept under --cache by (arm, seed, T, machine); an
 interrupted arm goes on where it was. The accuracies of arms trained by hand are also kept beside this script, in
-results/front/, and their networks, whose weights do not matter for it, exported again to be timed. In the end every file of every arm is timed side by side in one process, and the
-table says at each baseline's latency how much more accurate the front is, at each baseline's accuracy how much faster,
-and the hypervolume (accuracy above 70 %, log latency below 2 ms) of each arm.
+results/front/, and their networks, whose weights do not matter for it, exported again to be timed. In the end every
+file of every arm is timed side by side in one process, and the table says at each baseline's latency how much more
+accurate the front is, at each baseline's accuracy how much faster, and the hypervolume (accuracy above 70 %, log
+latency below 2 ms) of each arm.
 """
 
 from __future__ import annotations
@@ -286,7 +287,7 @@ def main() -> None:
     if not source.exists():
         sys.exit(f"{source} is missing: set SARTOR_DATA or give --data")
     device = fingerprint()
-    machine = hashlib.sha256(json.dumps([device["cpu"], device["cores"]]).encode()).hexdigest()[:8]
+    machine = hashlib.sha256(json.dumps([device["cpu"], device["isa"], device["cores"]]).encode()).hexdigest()[:8]
     cache = options.cache / machine
     time_s = parse_quantity(options.time, "time")
     opened: list[Dataset] = []

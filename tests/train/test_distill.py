@@ -56,7 +56,7 @@ def data(n: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
 @settings(max_examples=5)
 @given(st.floats(0, 1), st.floats(0.5, 4))
 def test_a_family_step_gives_each_network_its_own_gradient(share, tau):
-    """The first learns from the labels alone; the others (1 − share) from its soft targets and share from the labels."""
+    """The first learns from the labels; the others (1 − share) from its soft targets and share from the labels."""
     torch.manual_seed(0)
     space = small_space((4, 8))
     family = [builder(arch).train() for arch in (space.largest(), space.smallest(), space.largest())]

@@ -1,25 +1,54 @@
 """How a fit spends its time.
 
-The shares are a first guess that the fits in docs/log.md used, not the outcome of an ablation. A stage that ends early
+The shares are those of the best of the fits in docs/log.md, not the outcome of an ablation. A stage that ends early
 or late gives the difference to those after it: every stage gets its share of what is left.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sartor.recipes.journal import Journal
 
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage does, its share of the time, and the seconds it takes however little time there is."""
+
+    what: str
+    share: float
+    least_s: float = 0.0
+
+
 STAGES = {
-    "probe": ("measure the device, size the space, race the operators", 0.06),
-    "supernet": ("train one set of weights for all networks", 0.30),
-    "search": ("search, beside random sampling at equal cost", 0.05),
-    "specialise": ("train the front's members on, with the largest as teacher", 0.53),
-    "prove": ("export, quantise, check, measure every member", 0.06),
+    "probe": Stage("measure the device, size the space, race the operators", 0.08),
+    "supernet": Stage("train one set of weights for all networks", 0.30),
+    "search": Stage("search, beside random sampling at equal cost", 0.05, least_s=8.0),
+    "specialise": Stage("train the front's members on, with the largest as teacher", 0.51),
+    "prove": Stage("export, quantise, check, measure every member", 0.06, least_s=8.0),
 }
-"""Stage → what it does, its share of the time. The data's opening and the report come out of the last one's slack."""
+"""In order. The data's opening and the report come out of the last one's slack."""
+
+MOST_FOR_LEAST = 0.5
+"""Of the time: what the stages' least seconds may claim of a very short fit."""
+
+
+def split(seconds: float, names: Sequence[str]) -> dict[str, float]:
+    """``seconds`` among the stages ``names`` by their shares; a stage whose share is too little gets its least."""
+    claimed = sum(STAGES[n].least_s for n in names)
+    scale = min(1.0, MOST_FOR_LEAST * seconds / claimed) if claimed else 1.0
+    least = {n: STAGES[n].least_s * scale for n in names}
+    fixed: dict[str, float] = {}
+    while True:
+        free = [n for n in names if n not in fixed]
+        rest, shares = seconds - sum(fixed.values()), sum(STAGES[n].share for n in free)
+        short = {n: least[n] for n in free if rest * STAGES[n].share / shares < least[n]}
+        if not short:
+            return {n: fixed[n] if n in fixed else rest * STAGES[n].share / shares for n in names}
+        fixed |= short
 
 
 @dataclass(frozen=True)
@@ -29,17 +58,19 @@ class Plan:
     seconds: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"stages": [{"name": n, "what": STAGES[n][0], "seconds": round(s, 1)} for n, s in self.seconds.items()]}
+        return {
+            "stages": [{"name": n, "what": STAGES[n].what, "seconds": round(s, 1)} for n, s in self.seconds.items()]
+        }
 
     def lines(self) -> list[str]:
         """The plan as people read it."""
         width = max(len(name) for name in self.seconds)
-        return [f"  {name:<{width}}  {_clock(s):>7}  {STAGES[name][0]}" for name, s in self.seconds.items()]
+        return [f"  {name:<{width}}  {_clock(s):>7}  {STAGES[name].what}" for name, s in self.seconds.items()]
 
 
 def plan(time_s: float) -> Plan:
     """The plan of a fit of ``time_s`` seconds."""
-    return Plan({name: share * time_s for name, (_, share) in STAGES.items()})
+    return Plan(split(time_s, list(STAGES)))
 
 
 def _clock(seconds: float) -> str:
@@ -60,10 +91,10 @@ class Clock:
     def begin(self, stage: str, time_s: float) -> float:
         """The seconds ``stage`` may take: its share of what is left. Decided once."""
         names = list(STAGES)
-        left = {n: STAGES[n][1] for n in names[names.index(stage) :]}
+        left = names[names.index(stage) :]
 
         def decide() -> dict[str, float]:
-            return {"at": self.elapsed, "seconds": max(1.0, (time_s - self.elapsed) * left[stage] / sum(left.values()))}
+            return {"at": self.elapsed, "seconds": max(1.0, split(max(0.0, time_s - self.elapsed), left)[stage])}
 
         decided = self._journal.once(f"{stage}.begin", decide)
         self._start, self._before = time.monotonic(), max(self.elapsed, decided["at"])

@@ -1,0 +1,42 @@
+"""The plan adds up, whatever the time, and leaves every stage what it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sartor.recipes.journal import Journal
+from sartor.recipes.plan import MOST_FOR_LEAST, STAGES, Clock, plan, split
+
+
+def test_the_shares_are_shares():
+    assert sum(stage.share for stage in STAGES.values()) == pytest.approx(1)
+
+
+@given(st.floats(0, 1e6), st.integers(0, len(STAGES) - 1))
+def test_what_is_left_is_all_given_out(seconds: float, begin: int):
+    names = list(STAGES)[begin:]
+    given_out = split(seconds, names)
+    assert list(given_out) == names
+    assert sum(given_out.values()) == pytest.approx(seconds)
+    claimed = sum(STAGES[n].least_s for n in names)
+    scale = min(1.0, MOST_FOR_LEAST * seconds / claimed) if claimed else 1.0
+    assert all(given_out[n] >= STAGES[n].least_s * scale - 1e-9 for n in names)
+
+
+def test_with_time_enough_the_shares_decide():
+    hour = plan(3600)
+    assert hour.seconds == pytest.approx({name: 3600 * stage.share for name, stage in STAGES.items()})
+    assert [line.split()[0] for line in hour.lines()] == list(STAGES)
+
+
+def test_a_stage_that_ends_early_leaves_its_time_to_the_others(tmp_path: Path):
+    clock = Clock(Journal(tmp_path / "journal.jsonl"))
+    first = clock.begin("probe", 1000.0)
+    clock.end("probe")
+    assert first == pytest.approx(STAGES["probe"].share * 1000, rel=0.01)
+    later = sum(stage.share for name, stage in STAGES.items() if name != "probe")
+    assert clock.begin("supernet", 1000.0) == pytest.approx(1000 * STAGES["supernet"].share / later, rel=0.01)

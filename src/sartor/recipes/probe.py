@@ -63,9 +63,10 @@ RUNGS = 2
 
 TIMED_STEPS = 4
 
-STEPS_NEEDED, EPOCHS_NEEDED = 800, 12
-"""A larger supernet is taken only when its training has this many steps, or epochs where those are fewer. Twenty-minute
-fits on CIFAR-10 with 1,500 and 1,660 steps of larger networks ended with the smaller hypervolumes (docs/log.md)."""
+STEPS_NEEDED, EPOCHS_NEEDED, IN_SECONDS = 800, 12, 360.0
+"""A larger supernet is taken only when its training has this many steps in ``IN_SECONDS`` (more time goes into steps and
+size alike: their number grows with its root), or epochs where those are fewer. Chosen between twenty-minute fits whose
+networks were too large and too small (docs/log.md)."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ def _size(
             return False
         rate = shop.journal.once(f"size.{width}.{depth}", lambda: _seconds_a_step(shop, space, flip))
         epoch = len(shop.dataset.train) / shop.recipe.batch_size
-        return supernet_seconds / float(rate) >= min(STEPS_NEEDED, EPOCHS_NEEDED * epoch)
+        steps = STEPS_NEEDED * math.sqrt(supernet_seconds / IN_SECONDS)
+        return supernet_seconds / float(rate) >= min(steps, EPOCHS_NEEDED * epoch)
 
     chosen, failures, begin = SIZES[0], 0, time.monotonic()
     for size in SIZES[1:]:
@@ -211,17 +213,18 @@ def _size(
 
 
 def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
-    """Seconds a step of the job's schedule, over the whole of its progress."""
+    """Seconds a step of the job's schedule, over the whole of its progress; a first pass over it only warms up: memory
+    that is touched for the first time makes steps a third slower."""
     supernet = place(Supernet(space, shop.builder), shop.device)
     step = supernet_step(supernet, SCHEDULES[shop.job.schedule], shop.inputs("size", flip=flip), shop.recipe)
     stream = shop.batches(0)
     taken = []
-    for index in range(1 + TIMED_STEPS):
+    for index in range(2 * TIMED_STEPS):
         images, labels = next(stream)
         begin = time.monotonic()
-        step(images, labels, max(0.0, (index - 0.5) / TIMED_STEPS), index)
+        step(images, labels, (index % TIMED_STEPS + 0.5) / TIMED_STEPS, index)
         taken.append(time.monotonic() - begin)
-    return sum(taken[1:]) / TIMED_STEPS
+    return sum(taken[TIMED_STEPS:]) / TIMED_STEPS
 
 
 def describe(race: Sequence[Mapping[str, Any]]) -> str:

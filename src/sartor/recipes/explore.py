@@ -32,6 +32,9 @@ from sartor.train.steps import plain_step
 INT8_GAIN = 2.0
 """How far over the latency budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit."""
 
+APART = math.log(1.25)
+"""Of the latencies of two members, at least: nearer ones would be trained to the same place of the front."""
+
 TAU_SHARE = 0.3
 """Of the search's time: what the networks trained alone for Kendall's tau get."""
 
@@ -94,20 +97,30 @@ def search_budget(shop: Workshop) -> Budget:
 
 
 def choose(found: Sequence[Record], budget: Budget, n: int) -> list[Record]:
-    """Up to ``n`` evaluated archs that together cover most of the front's hypervolume, fastest first; the smallest
-    excess over the budget where nothing is within it."""
+    """Up to ``n`` evaluated archs that together cover most of the front's hypervolume, no two ``APART`` or less in
+    latency, fastest first; the smallest excess over the budget where nothing is within it."""
     within = [r for r in found if budget.excess(r.metrics) == 0]
     if not within:
         return sorted(found, key=lambda r: budget.excess(r.metrics))[:1]
     points = costs(within)
     reference = points.max(axis=0) + 0.1 * np.ptp(points, axis=0) + 1e-6
-    rows = pareto.spread(points, reference, points[:0], n)
-    return sorted((within[i] for i in rows), key=lambda r: r.metrics["latency_ms"])
+    taken: list[int] = []
+    while len(taken) < n:
+        pool = [
+            i
+            for i, r in enumerate(within)
+            if all(abs(math.log(r.metrics["latency_ms"] / within[j].metrics["latency_ms"])) > APART for j in taken)
+        ]
+        row = pareto.spread(points[pool], reference, points[taken], 1)
+        if not row:
+            break
+        taken.append(pool[row[0]])
+    return sorted((within[i] for i in taken), key=lambda r: r.metrics["latency_ms"])
 
 
 def _evaluate(shop: Workshop, supernet: Supernet, arch: Arch) -> dict[str, float]:
     network = supernet.extract(arch)
-    right = shop.validate(network, int(arch["resolution"]))
+    right = shop.rank(network, int(arch["resolution"]))
     counted = counts(network.cpu().float(), shop.shape(arch))
     return {
         "accuracy_val": right,

@@ -45,8 +45,8 @@ DEFAULT_SCHEDULE = "delayed_shrinking"
 SUPERNET_HALF_LIFE = 0.04
 """Of the averaged weights, as a share of the supernet's training: its learning rate stays high, so more is averaged."""
 
-MEMBERS = 6
-"""Networks that are specialised: enough to cover a front, few enough to train."""
+MEMBERS = 5
+"""Networks that are specialised beside the largest: enough to cover a front, few enough to train."""
 
 
 def fit(

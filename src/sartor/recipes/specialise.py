@@ -53,11 +53,13 @@ def specialise(
     archs = [largest, *(r.arch for r in students)]
     sides = [int(a["resolution"]) for a in archs]
     networks = nn.ModuleList(place(supernet.extract(a), shop.device) for a in archs)
+    before = [
+        float(shop.journal.once(f"specialise.before.{index}", partial(shop.validate, network, side)))
+        for index, (network, side) in enumerate(zip(networks, sides, strict=True))
+    ]
     for network, side in zip(networks, sides, strict=True):
         recalibrate(network, shop.calibration(side))
     untouched = [{k: v.clone() for k, v in network.state_dict().items()} for network in networks]
-    largest_right = float(shop.journal.once("specialise.untouched", lambda: shop.validate(networks[0], sides[0])))
-    before = [largest_right, *(r.metrics["accuracy_val"] for r in students)]
     _train(shop, networks, sides, seconds, flip, tick, on_step)
     made, tried = [], []
     for index, (network, side) in enumerate(zip(networks, sides, strict=True)):

@@ -38,7 +38,11 @@ CALIBRATION_IMAGES = 2000
 """Train images a batch-norm recalibration sees: SPOS and BigNAS found a few thousand enough."""
 
 VALIDATION_IMAGES, VALIDATION_BYTES = 10_000, 2**28
-"""The search judges by at most so many validation images; the final check uses all."""
+"""Networks are judged by at most so many validation images; the final check uses all."""
+
+RANKING_IMAGES = 2000
+"""Images of either kind, to recalibrate and to judge by, that the search spends on one network: twice the networks for
+a standard error of one point, which all of them share in part."""
 
 
 @dataclass
@@ -123,15 +127,20 @@ class Workshop:
         n = max(1, min(len(val), VALIDATION_IMAGES, VALIDATION_BYTES // math.prod(val.shape)))
         return val.take(np.arange(n)), torch.from_numpy(val.labels[:n])
 
-    def validation(self, side: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The search's validation images, normalised, at ``side`` pixels, on the device, with their labels."""
-        for images, labels in zip(*(t.split(EVALUATION_BATCH) for t in self._validation), strict=True):
+    def validation(self, side: int, n: int = VALIDATION_IMAGES) -> Iterator[tuple[Tensor, Tensor]]:
+        """Validation images, ``n`` at most, normalised, at ``side`` pixels, on the device, with their labels."""
+        for images, labels in zip(*(t[:n].split(EVALUATION_BATCH) for t in self._validation), strict=True):
             yield resize(self.preprocess(images.to(self.device)), side), labels
 
     def validate(self, network: nn.Module, side: int) -> float:
         """Recalibrate ``network`` in place and return its validation accuracy in training precision."""
         recalibrate(place(network, self.device), self.calibration(side))
         return accuracy(network.eval(), self.validation(side))
+
+    def rank(self, network: nn.Module, side: int) -> float:
+        """As :meth:`validate`, on fewer images: to compare networks of one supernet, all on the same ones."""
+        recalibrate(place(network, self.device), self.calibration(side, RANKING_IMAGES))
+        return accuracy(network.eval(), self.validation(side, RANKING_IMAGES))
 
     def draft_latency_ms(self, arch: Arch) -> float:
         """Latency of ``arch`` on the target, from a file with the same graph and fresh weights. Measured once a run."""

@@ -28,7 +28,7 @@ def autocast(device: torch.device) -> torch.autocast:
     """bf16 autocast where it is the faster way (CPUs with AMX, recent GPUs), fp32 elsewhere.
 
     A rule, not a measurement, so that a resumed run computes as before. AVX512-BF16 alone does not count: without AMX
-    bf16 steps took 1.3 to 1.7 times as long as fp32 ones (``benchmarks/throughput.py``, docs/log.md).
+    bf16 steps took 1.0 to 4.4 times as long as fp32 ones (``benchmarks/throughput.py``, docs/log.md).
     """
     if device.type == "cpu":
         enabled = torch.cpu._is_amx_tile_supported()

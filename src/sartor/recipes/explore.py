@@ -33,7 +33,7 @@ INT8_GAIN = 2.0
 """How far over the latency budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit."""
 
 APART = math.log(1.25)
-"""Of the latencies of two members, at least: nearer ones would be trained to the same place of the front."""
+"""Of the logarithms of two members' latencies, at least: nearer ones would be trained to one place of the front."""
 
 TAU_SHARE = 0.3
 """Of the search's time: what the networks trained alone for Kendall's tau get."""

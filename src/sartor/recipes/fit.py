@@ -43,7 +43,8 @@ DEFAULT_SCHEDULE = "delayed_shrinking"
 """Ahead of the sandwich rule in a first trial on CIFAR-10; ``benchmarks/schedules.py`` is to settle it."""
 
 SUPERNET_HALF_LIFE = 0.04
-"""Of the averaged weights, as a share of the supernet's training: its learning rate stays high, so more is averaged."""
+"""Of the averaged weights, as a share of the supernet's training: its learning rate stays high, so more is averaged.
+A guess: nothing else was tried."""
 
 MEMBERS = 5
 """Networks that are specialised beside the largest: enough to cover a front, few enough to train."""

@@ -1,6 +1,6 @@
 """How a fit spends its time.
 
-The shares are those of the best of the fits in docs/log.md, not the outcome of an ablation. A stage that ends early
+The shares are a choice between the fits in docs/log.md, not the outcome of an ablation. A stage that ends early
 or late gives the difference to those after it: every stage gets its share of what is left.
 """
 

@@ -213,8 +213,8 @@ def _size(
 
 
 def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
-    """Seconds a step of the job's schedule, over the whole of its progress; a first pass over it only warms up: memory
-    that is touched for the first time makes steps a third slower."""
+    """Seconds a step of the job's schedule, over the whole of its progress; a first pass over it only warms up: the
+    first steps touch fresh memory and are slower."""
     supernet = place(Supernet(space, shop.builder), shop.device)
     step = supernet_step(supernet, SCHEDULES[shop.job.schedule], shop.inputs("size", flip=flip), shop.recipe)
     stream = shop.batches(0)

@@ -21,8 +21,8 @@ from sartor.train.steps import family_step
 
 HANDOVER = 0.5
 """Of the peak learning rate: where the supernet's training ends and the members' goes on, down to zero. One triangle
-over both: bringing the supernet to zero and starting again spends a second descent (docs/log.md)."""
-
+over both: bringing the supernet to zero and starting again spends a second descent. A choice, tried only together with
+the new shares of the time (docs/log.md)."""
 
 WARMUP = 0.02
 """Of the members' training: their momentum starts from nothing."""

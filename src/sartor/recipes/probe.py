@@ -63,7 +63,7 @@ RUNGS = 2
 
 TIMED_STEPS = 4
 
-STEPS_NEEDED, EPOCHS_NEEDED, IN_SECONDS = 700, 12, 360.0
+STEPS_NEEDED, EPOCHS_NEEDED, IN_SECONDS = 600, 12, 360.0
 """A larger supernet is taken only when its training has this many steps in ``IN_SECONDS`` (more time goes into steps
 and size alike: their number grows with its root), or epochs where those are fewer. Chosen between twenty-minute fits
 whose networks were too large and too small (docs/log.md)."""

@@ -6,7 +6,9 @@ on stderr and an exit code (see ``errors.py``); ``--debug`` shows the traceback.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -152,8 +154,8 @@ def fit(
 ) -> None:
     """Search, train, cut, quantise, export and measure: the main job.
 
-    Ends within --time with a folder that holds the front, a report and one exported network for each member. Ctrl-C
-    stops cleanly; the same command goes on.
+    Takes about --time and ends with a folder that holds the front, a report and one exported network for each member.
+    Ctrl-C stops cleanly; the same command goes on.
 
     \b
     Examples:
@@ -350,6 +352,8 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def _run(arguments: list[str] | None) -> int:
     """The exit code of one command line. Raises what went wrong when --debug was given."""
     try:
+        with contextlib.suppress(ValueError):  # only the main thread may
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as Ctrl-C does
         # Not Typer's own error boxes: one line, the same for a wrong option, a broken file and a bug.
         code = app(arguments, prog_name="sartor", standalone_mode=False)
         sys.stdout.flush()

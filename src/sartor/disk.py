@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sartor.errors import InputError
+from sartor.errors import InputError, WriteError
 
 
-def _explain(error: OSError, path: Path) -> InputError:
+def _explain(error: OSError, path: Path) -> WriteError:
     reasons = {
         errno.ENOSPC: "the disk is full: free some space and run the same command again",
         errno.EDQUOT: "your disk quota is used up: free some space and run the same command again",
@@ -30,11 +30,11 @@ def _explain(error: OSError, path: Path) -> InputError:
         errno.ENOTDIR: "a part of this path is a file: choose another --out",
         errno.EEXIST: "a file stands where a folder is needed: choose another --out",
     }
-    return InputError(f"cannot write {path}: {reasons.get(error.errno or 0, error.strerror or error)}")
+    return WriteError(f"cannot write {path}: {reasons.get(error.errno or 0, error.strerror or error)}")
 
 
 def make_dir(path: Path) -> Path:
-    """Create ``path`` with its parents. Raises InputError in one line where that is not possible."""
+    """Create ``path`` with its parents. Raises WriteError in one line where that is not possible."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,7 +45,8 @@ def make_dir(path: Path) -> Path:
 def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
     """Write ``content`` (bytes, text, or a function that writes to the path it is given), whole or not at all.
 
-    Raises InputError naming the fix when the disk is full or the place is not writable; ``path`` is untouched then.
+    Raises WriteError naming the fix when the disk is full or the place is not writable; ``path`` is untouched then.
+    What is no Unicode in a text, such as a file's name in another encoding, is written as an escape.
     """
     make_dir(path.parent)
     try:
@@ -61,7 +62,7 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> N
                 os.fsync(file.fileno())
         else:
             with os.fdopen(handle, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
+                file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
         part.chmod(0o644)
@@ -74,6 +75,17 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> N
     except OSError as error:
         raise _explain(error, path) from error
     finally:
+        part.unlink(missing_ok=True)
+
+
+def is_part(path: Path) -> bool:
+    """Whether ``path`` is what :func:`write_atomic` leaves of a file when it is killed."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left below ``folder``. Call it under the folder's :func:`lock`."""
+    for part in folder.rglob(".*.part"):
         part.unlink(missing_ok=True)
 
 

@@ -14,6 +14,10 @@ class InputError(SartorError):
     """Arguments, files or data that cannot be used as they are."""
 
 
+class WriteError(InputError):
+    """A file that cannot be written: a full disk, no permission. Nothing is lost; the same command goes on."""
+
+
 class BudgetError(SartorError):
     """Nothing met the budget. The message names the nearest miss."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -68,15 +68,22 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
         return
     from sartor.report import units
 
-    write = {"params": units.count, "macs": units.count, "peak_activation_bytes": units.size, "size_bytes": units.size}
+    write: dict[str, Callable[[Any], str]] = {
+        "params": units.count,
+        "macs": units.count,
+        "peak_activation_bytes": units.size,
+        "size_bytes": units.size,
+    }
     write |= {"latency_ms": units.ms, "latency_p95_ms": units.ms, "activation_bytes": units.size}
+    write |= {"share": units.percent, "gmacs_per_s": lambda rate: f"{rate:.1f} GMAC/s"}
     text = lambda name, value: "–" if value is None else write.get(name, str)(value)
-    layers = measured.get("layers", [])
-    if layers:
-        rows = table(*(name.removesuffix("_bytes").replace("_", " ") for name in layers[0]))
-        for layer in layers:
-            rows.add_row(*(text(name, value) for name, value in layer.items()))
-        print_rich(rows)
+    for part in ("layers", "nodes"):  # as it was written, with counts; as the runtime runs it, with times
+        if entries := measured.get(part):
+            heads = (name.removesuffix("_bytes").removesuffix("_ms").replace("_", " ") for name in entries[0])
+            rows = table(*heads)
+            for entry in entries:
+                rows.add_row(*(text(name, value) for name, value in entry.items()))
+            print_rich(rows)
     for name, value in measured.items():
         if isinstance(value, (int, float, str)):
             print(f"{name.removesuffix('_bytes').removesuffix('_ms').replace('_', ' '):16} {text(name, value)}")

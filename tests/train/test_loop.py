@@ -82,6 +82,11 @@ def killed_after(calls: int) -> Callable[[], None]:
     return check_stop
 
 
+def told(seconds: float) -> dict[str, Any]:
+    """A pace of so many seconds a step, as it is written down."""
+    return {"samples": [[0.5, seconds]], "elapsed": 0.0}
+
+
 def same(a: nn.Module | dict[str, Tensor], b: nn.Module | dict[str, Tensor]) -> bool:
     a, b = (m.state_dict() if isinstance(m, nn.Module) else m for m in (a, b))
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
@@ -138,8 +143,8 @@ def test_the_rate_reaches_zero_exactly_however_often_the_rest_is_planned_anew(pl
     left = list(plans)
 
     def decide(key: str, compute: Callable[[], Any]) -> Any:
-        if key.endswith(".rate"):
-            return first
+        if key.endswith(".pace"):
+            return told(first)
         last = seen[-1][0].remaining
         return {"elapsed": 1.0, "remaining": left.pop(0) if left else last}
 
@@ -192,7 +197,7 @@ def test_two_trainings_that_hand_over_make_one_descent(progress, warmup, share):
 def test_resuming_after_a_kill_at_any_step_is_bit_identical(tmp_path: Path, recipe: Recipe):
     """The same decisions, a kill before each single step, and the weights of the run that was never killed: also where
     plans change the number of steps, which must not move the later plan points."""
-    decided: dict[str, Any] = {"training.rate": 1.0}
+    decided: dict[str, Any] = {"training.pace": told(1.0)}
 
     def decide(key: str, compute: Callable[[], Any]) -> Any:
         if key not in decided:
@@ -272,18 +277,52 @@ def test_without_written_decisions_a_resumed_training_keeps_to_its_time(tmp_path
 
 
 def test_measuring_the_pace_leaves_no_trace():
-    """A training whose rate is measured equals one that is told the same number of steps."""
-    rates: list[float] = []
+    """A training whose pace is measured equals one that is told the same number of steps."""
+    paces: list[Any] = []
 
     def decide(key: str, compute: Callable[[], Any]) -> Any:
-        if key.endswith(".rate"):
-            rates.append(compute())
-            return 1.0
+        if key.endswith(".pace"):
+            paces.append(compute())
+            return told(1.0)
         return {"elapsed": 1.0, "remaining": 24 - int(key.rpartition(".")[2])}
 
     measured = run(seconds=24.0, max_steps=None, decide=decide)
-    assert rates[0] > 0
+    (pace,) = paces
+    assert len(pace["samples"]) == 6
+    assert all(0 < seconds <= pace["elapsed"] for _, seconds in pace["samples"])
     assert same(measured, run())
+
+
+@pytest.mark.parametrize("case", ["a dearer second half", "a slow measurement"])
+def test_progress_grows_evenly(case):
+    """Whatever measuring the pace took, and though a schedule's second half may cost more than its first."""
+    seen: list[float] = []
+    module = network()
+    inner = step_of(module)
+
+    def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
+        time.sleep(0.012 if progress >= 0.5 and case == "a dearer second half" else 0.004)
+        return inner(images, labels, progress, index)
+
+    def decide(key: str, compute: Callable[[], Any]) -> Any:
+        if key.endswith(".pace") and case == "a slow measurement":
+            time.sleep(0.4)
+        return compute()
+
+    begin = time.monotonic()
+    train(
+        module,
+        step,
+        batches,
+        SGD,
+        seconds=1.2,
+        decide=decide,
+        on_progress=lambda state, loss, lr: seen.append(state.progress),
+    )
+    assert seen[-1] == 1.0
+    assert time.monotonic() - begin > 0.9  # the time is used: in half of the steps it would not be
+    late = sum(progress > 0.5 for progress in seen) / len(seen)
+    assert 0.4 < late < 0.6  # by the mean pace so far it would be 0.33 in the first case, 0.6 and more in the other
 
 
 def test_a_loss_that_turns_nan_is_survived_at_half_the_rate():

@@ -118,11 +118,17 @@ def _observed(proto: onnx.ModelProto, batches: list[np.ndarray]) -> Iterator[tup
     exposing.graph.output.extend(onnx.helper.make_tensor_value_info(n, 1, None) for n in names if n not in there)
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(exposing.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    fed = session.get_inputs()[0].name
-    for batch in batches:
-        yield fed, batch
-        yield from zip(names, session.run(names, {fed: batch}), strict=True)
+    try:
+        session = ort.InferenceSession(exposing.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        fed = session.get_inputs()[0].name
+        for batch in batches:
+            values = session.run(names, {fed: batch})
+            yield fed, batch
+            yield from zip(names, values, strict=True)
+    except InputError:
+        raise
+    except Exception as error:  # ORT's own types: a batch of another shape, no memory for all activations
+        raise InputError(f"calibration failed: {(str(error) or repr(error)).strip().splitlines()[0]}") from error
 
 
 def _ranges(proto: onnx.ModelProto, batches: list[np.ndarray], method: Method) -> dict[str, tuple[float, float]]:

@@ -88,7 +88,12 @@ def _listing(root: Path, split_folders: dict[str, Path]) -> Listing:
     identity = fingerprint(
         (name, size, partial(blocks, f"{root}{os.sep}{name}")) for name, size in zip(every, sizes, strict=True)
     )
-    return Listing(root.resolve().name, classes, parts, identity)
+    return Listing(root.resolve().name, tuple(map(_written, classes)), parts, identity)
+
+
+def _written(name: str) -> str:
+    """A name as text that can be written and printed: bytes that are no UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _folders(folder: Path) -> list[str]:

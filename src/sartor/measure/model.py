@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -118,15 +119,17 @@ def _function_module(spec: str) -> tuple[Any, tuple[int, int, int]]:
     if found is None or found.loader is None:
         raise InputError(f"{source} cannot be read as Python")
     namespace = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = namespace  # where dataclasses and typing look their module up
     try:
         found.loader.exec_module(namespace)
-        function = getattr(namespace, name)
-        built = function()
-    except AttributeError as error:
-        if not hasattr(namespace, name):
-            raise InputError(f"{source} has no function {name}") from error
-        raise InputError(f"{spec} fails: AttributeError: {error}") from error
     except Exception as error:  # the user's own code
+        raise InputError(f"{source} fails: {type(error).__name__}: {error}") from error
+    function = getattr(namespace, name, None)
+    if not callable(function):
+        raise InputError(f"{source} has no function {name}")
+    try:
+        built = function()
+    except Exception as error:
         raise InputError(f"{spec} fails: {type(error).__name__}: {error}") from error
     module, shape = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
     shape = shape or getattr(function, "input_shape", None) or getattr(module, "input_shape", None) or DEFAULT_SHAPE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +26,18 @@ from sartor.search.loop import search
 from sartor.search.objective import costs
 from sartor.search.random import random_search
 from sartor.search.store import Store
+from sartor.space import Space
 from sartor.train.device import place
 from sartor.train.loop import Step, seconds_a_step, train
 from sartor.train.steps import plain_step
 
-INT8_GAIN = 2.0
-"""How far over the latency budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit."""
+INT8_GAIN = {"max_latency_ms": 2.0, "max_size_bytes": 3.0, "max_memory_bytes": 3.0}
+"""How far over its budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit. Files and
+activations shrink to between a half and a quarter, latencies to between a third and the whole (docs/log.md)."""
+
+HOPELESS_FP32, HOPELESS_INT8 = 1.5, 6.0
+"""A fit is given up before training when the smallest draft is so many times over the budget: wide margins, for a
+latency measured once, and for what 8 bits can give at best."""
 
 APART = math.log(1.25)
 """Of the logarithms of two members' latencies, at least: nearer ones would be trained to one place of the front."""
@@ -55,16 +62,17 @@ class Explored:
 def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick: Tick) -> Explored:
     """Search ``supernet`` within ``seconds``: most for search and random sample, in equal parts, the rest for tau."""
     budget = search_budget(shop)
-    ranked = 0
-
-    def count_ranked(n: int) -> None:
-        nonlocal ranked
-        ranked += n
-
     first = [supernet.space.largest(), supernet.space.smallest()]
     cost = shop.journal.once("search.cost", lambda: _seconds_an_evaluation(shop, supernet, first))
     evaluations = max(12, min(200, int(0.5 * (1 - TAU_SHARE) * seconds / cost), supernet.space.count()))
-    strategy = partial(linas, budget=budget, first=min(16, max(8, evaluations // 3)), on_ranked=count_ranked)
+    first_random = min(16, max(8, evaluations // 3))
+
+    def strategy(space: Space, history: Sequence[Record], rng: random.Random, n: int) -> list[Arch]:
+        def note(ranked: int) -> None:  # written down: a resumed search does not propose again what it has evaluated
+            shop.journal.once(f"search.ranked.{len(history)}", lambda: ranked)
+
+        return linas(space, history, rng, n, budget=budget, first=first_random, on_ranked=note)
+
     identity = {"data": shop.dataset.fingerprint, "seed": shop.job.seed}
     evaluate = partial(_evaluate, shop, supernet)
     records: dict[str, list[Record]] = {}
@@ -78,22 +86,48 @@ def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick
                 evaluations=evaluations,
                 seed=shop.job.seed + (name == "random"),
                 store=store,
-                initial=first if name == "search" else (),
+                initial=first,
                 on_record=lambda r, b=base, n=name: tick(  # type: ignore[misc]
                     b + 0.5 * (int(r.name[1:]) + 1) / evaluations * 0.8, f"{n} {r.name}"
                 ),
             )
     tick(0.8, "training a few alone, for the rank correlation")
     alone = _train_alone(shop, supernet, TAU_SHARE * seconds, flip)
+    ranked = sum(
+        int(shop.journal.once(key, lambda: 0))
+        for key in (f"search.ranked.{n}" for n in range(evaluations))
+        if key in shop.journal
+    )
     return Explored(records["search"], records["random"], ranked, alone)
 
 
 def search_budget(shop: Workshop) -> Budget:
-    """The budget the search keeps to: the job's, with room in latency for what 8 bits give."""
+    """The budget the search keeps to: the job's, with room for what 8 bits give."""
+    limits = shop.job.budget.to_dict()
+    if "int8" in shop.job.precision:
+        limits |= {name: gain * limit for name, gain in INT8_GAIN.items() if (limit := limits[name]) is not None}
+    return Budget(**limits)  # type: ignore[arg-type]
+
+
+def hopeless(shop: Workshop, arch: Arch) -> list[str]:
+    """How the draft of the smallest arch breaks the budget, where it does so far that no precision can mend it."""
+    slack = HOPELESS_INT8 if "int8" in shop.job.precision else HOPELESS_FP32
+    found = {**shop.draft(arch), "macs": float(counts(shop.build(arch), shop.shape(arch)).macs)}
     budget = shop.job.budget
-    if budget.max_latency_ms is None or "int8" not in shop.job.precision:
-        return budget
-    return Budget(budget.max_latency_ms * INT8_GAIN, budget.max_size_bytes, budget.max_macs, budget.max_memory_bytes)
+    least = {name: value if name == "macs" else value / slack for name, value in found.items()}
+    return budget.violations({name: found[name] for name in found if budget.excess({name: least[name]}) > 0})
+
+
+def members(shop: Workshop, evaluated: Sequence[Record], n: int) -> list[Record]:
+    """The ``n`` evaluated archs to specialise. One of them, at least, fits without the room that 8 bits are given; or
+    is the nearest to it: they may give less."""
+    chosen = choose(evaluated, search_budget(shop), n)
+    budget = shop.job.budget
+    least = min(budget.excess(r.metrics) for r in evaluated)
+    if all(budget.excess(r.metrics) > least for r in chosen):
+        safe = [r for r in evaluated if budget.excess(r.metrics) == least]
+        chosen = [*chosen[: n - 1], max(safe, key=lambda r: r.metrics["accuracy_val"])]
+    return sorted(chosen, key=lambda r: r.metrics["latency_ms"])
 
 
 def choose(found: Sequence[Record], budget: Budget, n: int) -> list[Record]:
@@ -122,13 +156,7 @@ def _evaluate(shop: Workshop, supernet: Supernet, arch: Arch) -> dict[str, float
     network = supernet.extract(arch)
     right = shop.rank(network, int(arch["resolution"]))
     counted = counts(network.cpu().float(), shop.shape(arch))
-    return {
-        "accuracy_val": right,
-        "latency_ms": shop.draft_latency_ms(arch),
-        "macs": counted.macs,
-        "params": counted.params,
-        "size_bytes": 4 * counted.params,
-    }
+    return {"accuracy_val": right, **shop.draft(arch), "macs": counted.macs, "params": counted.params}
 
 
 def _seconds_an_evaluation(shop: Workshop, supernet: Supernet, archs: Sequence[Arch]) -> float:

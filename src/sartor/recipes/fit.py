@@ -22,7 +22,7 @@ from sartor.measure.device import fingerprint, versions
 from sartor.models import Supernet
 from sartor.recipes.curve import Curve
 from sartor.recipes.evidence import conclude
-from sartor.recipes.explore import choose, explore, search_budget
+from sartor.recipes.explore import explore, hopeless, members
 from sartor.recipes.job import Job, data_name
 from sartor.recipes.journal import Journal
 from sartor.recipes.plan import Clock, plan
@@ -32,7 +32,7 @@ from sartor.recipes.run import Run, open_run
 from sartor.recipes.specialise import HANDOVER, specialise
 from sartor.recipes.voice import Voice
 from sartor.recipes.workshop import Workshop
-from sartor.records import Budget
+from sartor.records import Budget, Record
 from sartor.train.device import place
 from sartor.train.loop import Training, train
 from sartor.train.schedule import SCHEDULES
@@ -45,6 +45,9 @@ DEFAULT_SCHEDULE = "delayed_shrinking"
 SUPERNET_HALF_LIFE = 0.04
 """Of the averaged weights, as a share of the supernet's training: its learning rate stays high, so more is averaged.
 A guess: nothing else was tried."""
+
+MOST_TOLD = 5
+"""Skipped images named in the terminal at once; run.json lists them all."""
 
 MEMBERS = 5
 """Networks that are specialised beside the largest: enough to cover a front, few enough to train."""
@@ -86,37 +89,48 @@ def fit(
     if dry_run:
         return None
     path = Path(out) if out is not None else Path("runs") / (Path(job.data).stem or "run")
+    if resume and not (path / "run.json").exists():
+        raise InputError(f"{path} holds no run to resume: leave out --resume to begin one")
     with disk.lock(path):
-        _claim(path, job, resume, voice)
+        disk.sweep(path)
+        begun = _same_run(path, job)
+        journal = Journal(path / "journal.jsonl")
+        clock = Clock(journal)
+        # Before anything is written: a mistyped DATA must not claim the folder, nor another set's run be returned.
+        try:
+            with voice.stage("data") as tick:
+                dataset = open_data(data, seed=job.seed, on_progress=lambda done, total: tick(done / max(1, total), ""))
+        except KeyboardInterrupt:
+            raise Stopped("stopped while the data was read; the same command begins again") from None
+        if begun:
+            _check_same_data(path, dataset)
+            voice.say(f"going on with {path}")
+        else:
+            _begin(path, job)
         if _info(path).get("status") == "done":
             voice.say(f"{path} is done already")
+            _report_if_missing(path)
             return open_run(path)
         try:
-            _work(data, job, path, voice)
+            _work(Workshop(job, dataset, path, journal, clock, voice))
         except KeyboardInterrupt:
             _note(path, status="stopped")
             raise Stopped(f"stopped; go on with the same command, or add --resume: --out {path}") from None
-        except SartorError:
-            _note(path, status="failed")
+        except SartorError as error:
+            _note(path, status="failed", reason=str(error))
             raise
     return open_run(path)
 
 
-def _work(data: Any, job: Job, path: Path, voice: Voice) -> None:
-    journal = Journal(path / "journal.jsonl")
-    clock = Clock(journal)
-    with voice.stage("data") as tick:
-        dataset = open_data(data, seed=job.seed, on_progress=lambda done, total: tick(done / max(1, total), ""))
-    _check_same_data(path, dataset)
+def _work(shop: Workshop) -> None:
+    job, path, clock, voice, dataset = shop.job, shop.path, shop.clock, shop.voice, shop.dataset
     dataset.write_splits(path / "splits.json")
     _note(path, data=_about(dataset), plan=plan(job.time_s).to_dict())
-    shop = Workshop(job, dataset, path, journal, clock, voice)
     voice.say(
         f"  {len(dataset.train):,} train, {len(dataset.val):,} validation, {len(dataset.test):,} test images "
         f"of {len(dataset.classes)} classes at {dataset.resolution} pixels"
     )
-    for line in dataset.skipped[:5]:
-        voice.say(f"  skipped {line}")
+    told = _tell_skipped(shop, 0)
 
     times = []
     seconds = clock.begin("probe", job.time_s)
@@ -124,8 +138,16 @@ def _work(data: Any, job: Job, path: Path, voice: Voice) -> None:
     with voice.stage("probe") as tick:
         probed = probe(shop, seconds, share, tick)
     times.append({"stage": "probe", "seconds": clock.end("probe")})
-    voice.say(f"  race: {describe(probed.race)}; mirroring {'helps nothing away' if probed.flip else 'would mislead'}")
+    voice.say(f"  race: {describe(probed.race)}")
+    voice.say(
+        f"  images are {'mirrored at random in training' if probed.flip else 'not mirrored: it changes their class'}"
+    )
     voice.say(f"  space: {probed.space.count():,} networks of width ≤ {probed.width}, depth ≤ {probed.depth}")
+
+    if broken := hopeless(shop, probed.space.smallest()):
+        raise BudgetError(
+            f"no network can meet the budget; the nearest is the smallest of the space, as fp32: {'; '.join(broken)}"
+        )
 
     curves: list[Curve] = []
     seconds = clock.begin("supernet", job.time_s)
@@ -136,8 +158,11 @@ def _work(data: Any, job: Job, path: Path, voice: Voice) -> None:
     with voice.stage("search") as tick:
         explored = explore(shop, supernet, seconds, probed.flip, tick)
     times.append({"stage": "search", "seconds": clock.end("search")})
-    chosen = choose(explored.found, search_budget(shop), MEMBERS)
-    voice.say(f"  {len(explored.found)} networks measured, {explored.ranked:,} ranked; {len(chosen)} go on")
+    evaluated = list({r.arch: r for r in (*explored.found, *explored.sampled)}.values())  # the random ones too
+    chosen = members(shop, evaluated, MEMBERS)
+    for record in chosen:
+        voice.detail(f"  {_line(record)}")
+    voice.say(f"  {len(evaluated)} networks measured, {explored.ranked:,} ranked; {len(chosen)} go on")
 
     seconds = clock.begin("specialise", job.time_s)
     curve = Curve("specialise, mean of the members", shop.checkpoints / "curve-specialise.json", clock)
@@ -145,20 +170,45 @@ def _work(data: Any, job: Job, path: Path, voice: Voice) -> None:
         made, tuned = specialise(shop, supernet, chosen, seconds, probed.flip, tick, curve.add)
     curve.save()
     curves.append(curve)
+    for entry in tuned:
+        voice.detail(f"  {entry['what']}: {entry['why']}")
     times.append({"stage": "specialise", "seconds": clock.end("specialise")})
 
-    clock.begin("prove", job.time_s)
+    seconds = clock.begin("prove", job.time_s)
     with voice.stage("prove") as tick:
-        proof = prove(shop, made, tick)
+        proof = prove(shop, made, seconds, tick)
         if not proof.front:
             raise BudgetError(_nearest(shop, proof.measured, proof.dropped))
+        for record in proof.measured:
+            voice.detail(f"  {_line(record)}")
+        for entry in proof.dropped:
+            voice.detail(f"  dropped {entry['name']} ({entry['precision']}): {entry['reason']}")
         tick(0.8, "test images, once")
         conclude(shop, probed, explored, made, proof, tuned, curves, times)
     times.append({"stage": "prove", "seconds": clock.end("prove")})
-    _note(path, status="done", times=times, seconds=round(clock.elapsed, 1))
+    if proof.disturbed:
+        voice.say("  the machine was busy while the files were timed: their latencies may be high")
+    _tell_skipped(shop, told)
+    _note(path, status="done", data=_about(dataset), times=times, seconds=round(clock.elapsed, 1))
+    _report_if_missing(path)
+
+
+def _tell_skipped(shop: Workshop, told: int) -> int:
+    """Say which images could not be read since the first ``told``. Streamed sets find them on the way."""
+    skipped = shop.dataset.skipped
+    for line in skipped[told : told + MOST_TOLD]:
+        shop.voice.say(f"  skipped {line}")
+    if len(skipped) > told + MOST_TOLD:
+        shop.voice.say(f"  and {len(skipped) - told - MOST_TOLD} more: run.json lists them")
+    return len(skipped)
+
+
+def _report_if_missing(path: Path) -> None:
+    """A kill between a run's end and its report leaves a run without one: the same command writes it."""
     from sartor.report.html import write_report
 
-    write_report(path)
+    if not (path / "report.html").exists():
+        write_report(path)
 
 
 def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list[Curve]) -> Supernet:
@@ -192,27 +242,28 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
     return supernet
 
 
-def _claim(path: Path, job: Job, resume: bool, voice: Voice) -> None:
-    """Begin a run in ``path``, or go on with the one that is there when it was asked for the same."""
-    if (path / "run.json").exists():
-        info = _info(path)
-        differences = job.differences(info.get("arguments", {}))
-        if differences:
-            raise InputError(
-                f"{path} holds a run with other arguments ({', '.join(differences)} differ): "
-                "repeat its arguments to go on, or choose another --out"
-            )
-        if info.get("sartor") != versions()["sartor"]:
-            raise InputError(
-                f"{path} was made by Sartor {info.get('sartor')}: go on with that version or choose another --out"
-            )
-        voice.say(f"going on with {path}")
-        return
-    if resume:
-        raise InputError(f"{path} holds no run to resume: leave out --resume to begin one")
-    strangers = [p.name for p in path.iterdir() if p.name not in (".lock", "journal.jsonl")]
-    if strangers:
-        raise InputError(f"{path} holds other files ({sorted(strangers)[0]}, …): choose an empty or a new --out")
+def _same_run(path: Path, job: Job) -> bool:
+    """Whether ``path`` holds a run that was begun with the same arguments; InputError where it holds anything else."""
+    if not (path / "run.json").exists():
+        strangers = [p.name for p in path.iterdir() if p.name not in (".lock", "journal.jsonl")]
+        if strangers:
+            raise InputError(f"{path} holds other files ({sorted(strangers)[0]}, …): choose an empty or a new --out")
+        return False
+    info = _info(path)
+    differences = job.differences(info.get("arguments", {}))
+    if differences:
+        raise InputError(
+            f"{path} holds a run with other arguments ({', '.join(differences)} differ): "
+            "repeat its arguments to go on, or choose another --out"
+        )
+    if info.get("sartor") != versions()["sartor"]:
+        raise InputError(
+            f"{path} was made by Sartor {info.get('sartor')}: go on with that version or choose another --out"
+        )
+    return True
+
+
+def _begin(path: Path, job: Job) -> None:
     info = {
         "format": FORMAT,
         "sartor": versions()["sartor"],
@@ -237,6 +288,7 @@ def _note(path: Path, **entries: Any) -> None:
     """Update run.json. The status of a run that goes on is running again."""
     info = _info(path)
     info["status"] = "running"
+    info.pop("reason", None)
     disk.write_json(path / "run.json", {**info, **entries})
 
 
@@ -266,6 +318,12 @@ def _nearest(shop: Workshop, records: Sequence[Any], dropped: Sequence[dict[str,
     nearest = min(records, key=lambda r: shop.job.budget.excess(r.metrics))
     broken = "; ".join(shop.job.budget.violations(nearest.metrics))
     return f"no network met the budget; the nearest is {nearest.name} ({nearest.precision}): {broken}"
+
+
+def _line(record: Record) -> str:
+    """A network as ``--verbose`` names it."""
+    metrics = record.metrics
+    return f"{record.name} ({record.precision}): {100 * metrics['accuracy_val']:.1f}%, {metrics['latency_ms']:.3f} ms"
 
 
 def _duration(seconds: float) -> str:

@@ -26,9 +26,9 @@ class Stage:
 STAGES = {
     "probe": Stage("measure the device, size the space, race the operators", 0.08),
     "supernet": Stage("train one set of weights for all networks", 0.27),
-    "search": Stage("search, beside random sampling at equal cost", 0.07, least_s=8.0),
+    "search": Stage("search, beside random sampling at equal cost", 0.07, least_s=10.0),
     "specialise": Stage("train the front's members on, with the largest as teacher", 0.52),
-    "prove": Stage("export, quantise, check, measure every member", 0.06, least_s=8.0),
+    "prove": Stage("export, quantise, check, measure every member", 0.06, least_s=12.0),
 }
 """In order. The data's opening and the report come out of the last one's slack."""
 

@@ -1,7 +1,7 @@
-"""Before training: race the operators at equal latency, see whether images may be mirrored, size the space.
+"""Before training: race the operators at near-equal latency, see whether images may be mirrored, size the space.
 
 The space of a fit is not fixed: what a device runs fast and what this machine can train in the time given are measured
-first. Operators race by successive halving (arXiv:1502.07943): one network of each, at the same measured latency,
+first. Operators race by successive halving (arXiv:1502.07943): one network of each, at nearly equal measured latency,
 trained alone for the same few seconds. Depthwise networks have the better accuracy per MAC and lose here when
 their milliseconds or their training time say so.
 """
@@ -25,7 +25,7 @@ from sartor.records import Arch
 from sartor.space import OPERATORS, Space, conv_space
 from sartor.train.augment import mirror
 from sartor.train.device import place
-from sartor.train.loop import train
+from sartor.train.loop import seconds_a_step, train
 from sartor.train.recalibrate import accuracy
 from sartor.train.schedule import SCHEDULES
 from sartor.train.steps import plain_step, supernet_step
@@ -37,8 +37,10 @@ the standard error of two accuracies on 5,000 images."""
 TIME_FOR_TWO_S = 3600.0
 """From an hour on, a second operator that is close to the winner stays in the space; in less it only dilutes."""
 
-MIRROR_RATIO = 0.9
-"""Mirroring is used when mirrored images, unseen in training, keep at least this share of the accuracy."""
+MIRROR_RATIO, LEARNT = 0.9, 0.2
+"""Mirroring is used when mirrored images, unseen in training, keep at least this share of the accuracy beyond chance;
+and never when the race's winner is so near to chance that this says nothing. Choices: pictures keep 0.95 and more,
+digits lose most of it."""
 
 SIZES = (
     (16, 1),
@@ -85,12 +87,20 @@ def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -
     race = _race(shop, 0.65 * seconds, tick)
     winner = race[0]
     kept = [r["operator"] for r in race if r["accuracy"] >= winner["accuracy"] - MARGIN]
-    operators = tuple(kept[:2] if shop.job.time_s >= TIME_FOR_TWO_S else kept[:1])
-    flip = winner["mirrored"] >= MIRROR_RATIO * winner["accuracy"]
+    kept = kept[:2] if shop.job.time_s >= TIME_FOR_TWO_S else kept[:1]
+    operators = tuple(reversed(kept))  # the last is the largest arch's, which is trained the most
+    flip = may_mirror(winner["accuracy"], winner["mirrored"], len(shop.dataset.classes))
     size = shop.journal.once("size", lambda: _size(shop, operators, flip, supernet_seconds, 0.3 * seconds))
     width, depth = int(size[0]), int(size[1])
-    tick(1.0, f"{'+'.join(operators)}, width {width}, depth {depth}")
+    tick(1.0, f"{'+'.join(kept)}, width {width}, depth {depth}")
     return Probed(_space(shop, width, depth, operators), flip, race, width, depth)
+
+
+def may_mirror(accuracy: float, mirrored: float, classes: int) -> bool:
+    """Whether a network that saw no mirrored image knows them nearly as well as the others."""
+    chance = 1 / classes
+    learnt = accuracy - chance
+    return learnt >= LEARNT * (1 - chance) and mirrored - chance >= MIRROR_RATIO * learnt
 
 
 def _space(shop: Workshop, width: int, depth: int, operators: tuple[str, ...]) -> Space:
@@ -133,14 +143,21 @@ def _race(shop: Workshop, seconds: float, tick: Tick) -> list[dict[str, Any]]:
 
 def _entrant(shop: Workshop, operator: str, limit_ms: float | None) -> Arch:
     """The arch of ``operator`` whose measured latency is nearest to that of a plain residual network of width 32, or
-    to ``limit_ms`` where that is less.
+    to ``limit_ms`` where that is less; of ten widths, so a few tens of per cent may remain between operators.
 
     Small networks race: in a few seconds large ones learn too little to tell operators apart (docs/log.md).
     """
     plain_ms = shop.draft_latency_ms(_uniform(shop, "residual", 32))
     target_ms = plain_ms if limit_ms is None else min(limit_ms, plain_ms)
     archs = [_uniform(shop, operator, width) for width in (16, 20, 24, 28, 32, 40, 48, 64, 96, 128)]
-    return min(archs, key=lambda a: abs(math.log(shop.draft_latency_ms(a) / target_ms)))
+    low, high = 0, len(archs) - 1  # wider is slower: bisect for the first that is over, its neighbour may be nearer
+    while low < high:
+        middle = (low + high) // 2
+        if shop.draft_latency_ms(archs[middle]) < target_ms:
+            low = middle + 1
+        else:
+            high = middle
+    return min(archs[max(0, low - 1) : low + 1], key=lambda a: abs(math.log(shop.draft_latency_ms(a) / target_ms)))
 
 
 def _uniform(shop: Workshop, operator: str, width: int) -> Arch:
@@ -167,6 +184,7 @@ def _run_one(shop: Workshop, operator: str, arch: Arch, seconds: float) -> dict[
     network = place(shop.build(arch), shop.device)
     step = plain_step(network, shop.inputs(f"race {operator}", flip=False), shop.recipe, side=side)
     name = f"race.{operator}.{seconds:.3f}"
+    seconds_a_step(network, step, shop.batches, limit_s=0.0)  # new shapes and cold code at no operator's expense
     train(network, step, shop.batches, shop.recipe, seconds=seconds, name=name, decide=shop.journal.once)
     right = shop.validate(network, side)
     mirrored = accuracy(network, ((mirror(x), y) for x, y in shop.validation(side)))

@@ -5,6 +5,7 @@ What a record says was measured on the file that is shipped. A file that fails a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,12 @@ import numpy as np
 
 from sartor.compress.quantize import quantize_int8
 from sartor.disk import write_atomic
-from sartor.errors import InputError
+from sartor.errors import InputError, WriteError
 from sartor.export.onnx import export_onnx
 from sartor.export.parity import parity
 from sartor.measure.accuracy import accuracy
 from sartor.measure.counts import counts
-from sartor.measure.device import cores
+from sartor.measure.device import cores, fingerprint, versions
 from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.target import open_target
 from sartor.recipes.specialise import Made
@@ -36,8 +37,13 @@ PARITY = 1e-5
 AGREEMENT = 0.9
 """Least share of validation images an int8 file must label as its fp32 file does (promise 2)."""
 
-CALIBRATION_IMAGES = 256
-"""Train images that set the ranges of 8-bit activations."""
+CALIBRATION_IMAGES, CALIBRATION_PIXELS = 256, 2**18
+"""Train images that set the ranges of 8-bit activations, and pixels of one batch: all its activations are in memory at
+once, about a kilobyte a pixel in the widest spaces."""
+
+TIMING_SHARE, LEAST_TIMING_S = 0.4, 1.0
+"""Of the stage: what timing may take, and the least seconds of one file. A choice: at 72 seconds and twelve files each
+has two."""
 
 
 @dataclass
@@ -49,6 +55,7 @@ class Candidate:
     precision: str
     file: Path
     metrics: dict[str, float] = field(default_factory=dict)
+    timing: dict[str, Any] = field(default_factory=dict)
     predictions: np.ndarray | None = None
 
 
@@ -60,16 +67,21 @@ class Proof:
     front: list[Record]
     dropped: list[dict[str, str]]
     tried: list[dict[str, Any]]
+    disturbed: bool
+    """Whether the machine never came to rest while some file was timed."""
 
 
-def prove(shop: Workshop, made: Sequence[Made], tick: Tick) -> Proof:
-    """Export, quantise, check and measure ``made``; keep the front in validation accuracy and measured latency."""
+def prove(shop: Workshop, made: Sequence[Made], seconds: float, tick: Tick) -> Proof:
+    """Export, quantise, check and measure ``made``; keep the front in validation accuracy and measured latency.
+
+    Timing takes ``TIMING_SHARE`` of ``seconds`` at most; checking takes what it takes.
+    """
     candidates: list[Candidate] = []
     dropped: list[dict[str, str]] = []
     for index, member in enumerate(made):
         tick(0.7 * index / len(made), f"exporting {member.name}")
         candidates += _files(shop, member, dropped)
-    _time(shop, candidates, tick)
+    disturbed = _time(shop, candidates, TIMING_SHARE * seconds, tick)
     records = [_record(shop, c) for c in candidates]
     passed = []
     for record in records:
@@ -80,7 +92,7 @@ def prove(shop: Workshop, made: Sequence[Made], tick: Tick) -> Proof:
             passed.append(record)
     front = _front(passed)
     tried = _verdicts(records, front)
-    return Proof(records, front, dropped, tried)
+    return Proof(records, front, dropped, tried, disturbed)
 
 
 def _files(shop: Workshop, member: Made, dropped: list[dict[str, str]]) -> list[Candidate]:
@@ -105,10 +117,13 @@ def _files(shop: Workshop, member: Made, dropped: list[dict[str, str]]) -> list[
     if "int8" in shop.job.precision:
         name = f"{member.name}-int8"
         quantised = Candidate(name, member.arch, "int8", shop.path / "work" / name / "model.onnx", dict(base))
-        images = [x.cpu().numpy() for x in shop.calibration(side, CALIBRATION_IMAGES)]
+        batches = shop.calibration(side, CALIBRATION_IMAGES, pixels=CALIBRATION_PIXELS)
+        images = [x.cpu().numpy() for x in batches]
         try:
             quantize_int8(file, quantised.file, images)
             _judge(shop, quantised, side)
+        except WriteError:
+            raise
         except InputError as error_:
             dropped.append({"name": name, "precision": "int8", "reason": f"quantisation: {error_}"})
             return candidates
@@ -134,27 +149,38 @@ def _judge(shop: Workshop, candidate: Candidate, side: int) -> None:
     }
 
 
-def _time(shop: Workshop, candidates: Sequence[Candidate], tick: Tick) -> None:
-    """Latency of all files in interleaved rounds, so that the front compares what ran under the same conditions."""
+def _time(shop: Workshop, candidates: Sequence[Candidate], seconds: float, tick: Tick) -> bool:
+    """Latency of all files in interleaved rounds, so that the front compares what ran under the same conditions.
+
+    Whether any was disturbed. Decided once a machine: a run that goes on elsewhere, or was given another machine's
+    journal, times its files itself.
+    """
     tick(0.75, "timing all files")
+    if not candidates:
+        return False
 
     def measure() -> list[dict[str, Any]]:
-        return [latency.to_dict() for latency in shop.target.latencies([c.file for c in candidates], runs=300)]
+        files = [c.file for c in candidates]
+        latencies = shop.target.latencies(files, runs=300, budget_s=max(LEAST_TIMING_S, seconds / len(files)))
+        return [latency.to_dict() for latency in latencies]
 
-    key = "prove.latency." + ",".join(c.name for c in candidates)
-    for candidate, latency in zip(candidates, shop.journal.once(key, measure), strict=True):
+    machine = hashlib.sha256(json.dumps(fingerprint()).encode()).hexdigest()[:8]
+    key = f"prove.latency.{machine}." + ",".join(c.name for c in candidates)
+    timed = shop.journal.once(key, measure)
+    for candidate, latency in zip(candidates, timed, strict=True):
         candidate.metrics |= {"latency_ms": latency["median_ms"], "latency_p95_ms": latency["p95_ms"]}
+        candidate.timing = latency
+    return any(latency["disturbed"] for latency in timed)
 
 
 def _record(shop: Workshop, candidate: Candidate) -> Record:
-    from sartor.measure.device import fingerprint, versions
-
     metrics = {k: float(v) for k, v in candidate.metrics.items()}
     provenance = {
         "seed": shop.job.seed,
         "device": fingerprint(),
         "versions": versions(),
         "target": {"name": shop.job.target, "threads": shop.job.threads},
+        "timing": candidate.timing,
         "data": {"fingerprint": shop.dataset.fingerprint, "accuracy_val": "val", "accuracy_test": "test"},
         "wall_s": round(shop.clock.elapsed, 1),
     }
@@ -206,12 +232,12 @@ def preprocessing(shop: Workshop, name: str) -> dict[str, Any]:
 
 def ship(shop: Workshop, record: Record, made: Made, card: str) -> None:
     """Write ``models/NAME``: the file, the weights, the arch and the card."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = shop.path / "models" / record.name
     state = {k: v.detach().contiguous().cpu() for k, v in made.network.state_dict().items()}
     write_atomic(folder / "model.onnx", (shop.path / "work" / record.name / "model.onnx").read_bytes())
-    write_atomic(folder / "model.safetensors", lambda part: save_file(state, part))
+    write_atomic(folder / "model.safetensors", save(state))
     arch = {"arch": dict(record.arch), "precision": record.precision, "preprocessing": preprocessing(shop, record.name)}
     write_atomic(folder / "arch.json", json.dumps(arch, indent=2) + "\n")
     write_atomic(folder / "card.md", card)

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sartor.disk import make_dir, write_atomic
+from sartor.disk import is_part, make_dir, write_atomic
 from sartor.errors import BudgetError, InputError
 from sartor.records import Budget, Record
 from sartor.report import units
@@ -121,6 +121,8 @@ class Run:
 
     def _unfinished(self) -> InputError:
         status = self.files.info.get("status", "unknown")
+        if reason := self.files.info.get("reason"):
+            return InputError(f"{self.path} has no front (it is {status}): {reason}")
         how = f"sartor fit … --out {self.path} --resume"
         return InputError(f"{self.path} has no front yet (it is {status}): finish it with `{how}`")
 
@@ -173,7 +175,7 @@ def _copy(member: Member, out: Path) -> Member:
     if out.exists() and out.resolve() == member.path.resolve():
         return member
     if out.is_dir():
-        strangers = sorted(p.name for p in out.iterdir() if p.name not in MODEL_FILES)
+        strangers = sorted(p.name for p in out.iterdir() if p.name not in MODEL_FILES and not is_part(p))
         if strangers:
             raise InputError(f"{out} holds other files ({strangers[0]}, …): choose an empty or a new folder")
     make_dir(out)

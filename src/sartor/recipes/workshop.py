@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sartor.data import Dataset, Images, in_order, shuffled
 from sartor.disk import write_atomic
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
+from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.target import open_target
 from sartor.models import build, input_shape, resize
 from sartor.recipes.job import Job
@@ -33,12 +34,14 @@ from sartor.train.loop import Recipe
 from sartor.train.recalibrate import accuracy, recalibrate
 from sartor.train.steps import Inputs
 
-EVALUATION_BATCH = 250
+EVALUATION_BATCH, EVALUATION_PIXELS = 250, 2**20
+"""Images of an evaluation's batch, fewer where they are large: activations are what fills the memory."""
+
 CALIBRATION_IMAGES = 2000
 """Train images a batch-norm recalibration sees: SPOS and BigNAS found a few thousand enough."""
 
-VALIDATION_IMAGES, VALIDATION_BYTES = 10_000, 2**28
-"""Networks are judged by at most so many validation images; the final check uses all."""
+VALIDATION_IMAGES, HELD_BYTES = 10_000, 2**28
+"""Networks are judged by at most so many validation images, or bytes; the final check uses all."""
 
 RANKING_IMAGES = 2000
 """Images of either kind, to recalibrate and to judge by, that the search spends on one network: twice the networks for
@@ -104,17 +107,24 @@ class Workshop:
     def _calibration(self) -> Tensor:
         """Fixed train images for recalibration and quantisation, uint8."""
         train = self.dataset.train
-        rows = np.random.default_rng(self.job.seed).permutation(len(train))[:CALIBRATION_IMAGES]
+        n = max(2, min(CALIBRATION_IMAGES, HELD_BYTES // math.prod(train.shape)))
+        rows = np.random.default_rng(self.job.seed).permutation(len(train))[:n]
         return train.take(np.sort(rows))
 
-    def calibration(self, side: int, n: int = CALIBRATION_IMAGES) -> list[Tensor]:
-        """Normalised train images at ``side`` pixels, in batches, on the device."""
-        images = self._calibration[:n].split(EVALUATION_BATCH)
-        return [resize(self.preprocess(batch.to(self.device)), side) for batch in images if len(batch) > 1]
+    def _batch(self, pixels: int = EVALUATION_PIXELS) -> int:
+        return max(2, min(EVALUATION_BATCH, pixels // self.dataset.resolution**2))
+
+    def calibration(
+        self, side: int, n: int = CALIBRATION_IMAGES, *, pixels: int = EVALUATION_PIXELS
+    ) -> Iterator[Tensor]:
+        """Normalised train images at ``side`` pixels, on the device, in batches of up to ``pixels`` pixels."""
+        for batch in self._calibration[:n].split(self._batch(pixels)):
+            if len(batch) > 1:
+                yield resize(self.preprocess(batch.to(self.device)), side)
 
     def labelled(self, images: Images, side: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image of a split once, normalised, at ``side`` pixels, on the device, with its label."""
-        for batch, labels in in_order(images, EVALUATION_BATCH):
+        for batch, labels in in_order(images, self._batch()):
             yield resize(self.preprocess(batch.to(self.device)), side), labels
 
     @cached_property
@@ -124,12 +134,12 @@ class Workshop:
         Splits lie in a seeded random order, so a prefix is a fair sample.
         """
         val = self.dataset.val
-        n = max(1, min(len(val), VALIDATION_IMAGES, VALIDATION_BYTES // math.prod(val.shape)))
+        n = max(1, min(len(val), VALIDATION_IMAGES, HELD_BYTES // math.prod(val.shape)))
         return val.take(np.arange(n)), torch.from_numpy(val.labels[:n])
 
     def validation(self, side: int, n: int = VALIDATION_IMAGES) -> Iterator[tuple[Tensor, Tensor]]:
         """Validation images, ``n`` at most, normalised, at ``side`` pixels, on the device, with their labels."""
-        for images, labels in zip(*(t[:n].split(EVALUATION_BATCH) for t in self._validation), strict=True):
+        for images, labels in zip(*(t[:n].split(self._batch()) for t in self._validation), strict=True):
             yield resize(self.preprocess(images.to(self.device)), side), labels
 
     def validate(self, network: nn.Module, side: int) -> float:
@@ -142,21 +152,30 @@ class Workshop:
         recalibrate(place(network, self.device), self.calibration(side, RANKING_IMAGES))
         return accuracy(network.eval(), self.validation(side, RANKING_IMAGES))
 
-    def draft_latency_ms(self, arch: Arch) -> float:
-        """Latency of ``arch`` on the target, from a file with the same graph and fresh weights. Measured once a run."""
+    def draft(self, arch: Arch) -> dict[str, float]:
+        """Latency of ``arch`` on the target, file size and activation memory, from a file with the same graph and
+        fresh weights. Measured once a run."""
 
-        def measure() -> float:
+        def measure() -> dict[str, float]:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "draft.onnx"
                 export_onnx(self.build(arch), self.shape(arch), file, draft=True)
-                return float(self.target.latency_ms(file, runs=100, min_time_s=0.05, budget_s=0.5).median_ms)
+                latency = self.target.latency_ms(file, runs=100, min_time_s=0.05, budget_s=0.5)
+                return {
+                    "latency_ms": float(latency.median_ms),
+                    "size_bytes": file.stat().st_size,
+                    "peak_memory_bytes": peak_activation_bytes(file),
+                }
 
-        return float(self.journal.once(f"latency.{arch.key}", measure))
+        return dict(self.journal.once(f"draft.{arch.key}", measure))
+
+    def draft_latency_ms(self, arch: Arch) -> float:
+        return self.draft(arch)["latency_ms"]
 
     def save(self, name: str, state: dict[str, Tensor]) -> None:
         """Weights into ``checkpoints/NAME.safetensors``, whole or not at all."""
         tensors = {n: t.detach().contiguous().cpu() for n, t in state.items()}
-        write_atomic(self.checkpoints / f"{name}.safetensors", lambda part: save_file(tensors, part))
+        write_atomic(self.checkpoints / f"{name}.safetensors", save(tensors))
 
     def saved(self, name: str) -> bool:
         """Whether :meth:`save` has been here. The file decides, not the journal: a journal may be another run's."""

@@ -65,9 +65,9 @@ def _tau(tau: Mapping[str, Any]) -> str:
     head = f"<b>{value:.2f}</b>".replace("-", "−")
     if tau.get("low") is not None and tau.get("high") is not None:
         head += f" (95% interval {tau['low']:.2f} to {tau['high']:.2f}".replace("-", "−")
-        head += f", {tau['n']} networks)" if tau.get("n") else ")"
+        head += f", {escape(str(tau['n']))} networks)" if tau.get("n") else ")"
     elif tau.get("n"):
-        head += f" ({tau['n']} networks)"
+        head += f" ({escape(str(tau['n']))} networks)"
     said = str(tau.get("note") or "")
     note = f". {escape(said[0].upper() + said[1:])}." if said else "."
     return f"{head}: {text}{note}"

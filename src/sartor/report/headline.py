@@ -55,7 +55,7 @@ def _lead(page: Page, picked: Record) -> str:
     images = f"{page.judged_n:,} {split} images" if page.judged_n else f"the {split} images"
     data = escape(str(page.data.get("name", "the data")))
     runtime = escape(_RUNTIMES.get(str(target), str(target)))
-    where = f"{runtime}, one image at a time on {threads} thread{'' if threads == 1 else 's'}"
+    where = f"{runtime}, one image at a time on {escape(str(threads))} thread{'' if threads == 1 else 's'}"
     mine = story.points_of([picked], page.metric)
     sentences = story.compare(mine[0], page.baselines, page.judged_n) if mine else []
     return (

@@ -24,8 +24,8 @@ def conv_space(
 
     Per stage: operator (MBConv, fused-MBConv, regular 3x3 residual, the same that halves by max pooling),
     squeeze-excite, kernel 3/5/7, expansion, width, depth; and the input resolution. ``width`` is the widest first
-    stage; later stages double it. ``depth`` is the deepest stage. The number of stages follows from ``resolution``
-    (pixels, a side): each halves, down to a few pixels.
+    stage; later stages double it. ``depth`` is the deepest stage. The last of ``operators`` is the largest arch's.
+    The number of stages follows from ``resolution`` (pixels, a side): each halves, down to a few pixels.
 
     Widths are multiples of 16, the block of the CPU's vector kernels. The residual blocks are 3x3 only: their two
     dense kernels would cost 2.8 (5x5) and 5.4 (7x7) times as much.
@@ -40,7 +40,7 @@ def conv_space(
     for stage in range(stages(resolution)):
         name = f"s{stage}"
         choices += [
-            Choice(f"{name}.op", tuple(o for o in OPERATORS if o in operators)),
+            Choice(f"{name}.op", tuple(dict.fromkeys(operators))),
             Choice(f"{name}.width", _widths(width * 2**stage)),
             Choice(f"{name}.depth", tuple(range(1, depth + 1))),
             Choice(f"{name}.se", (False, True)),

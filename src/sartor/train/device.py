@@ -24,17 +24,21 @@ def place(module: Module, device: torch.device) -> Module:
     return module
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bf16 autocast where it is the faster way (CPUs with AMX, recent GPUs), fp32 elsewhere.
+@cache
+def bf16_is_fast(kind: str) -> bool:
+    """Whether devices of ``kind`` compute in bf16 faster than in fp32: CPUs with AMX, recent GPUs.
 
     A rule, not a measurement, so that a resumed run computes as before. AVX512-BF16 alone does not count: without AMX
     bf16 steps took 1.0 to 4.4 times as long as fp32 ones (``benchmarks/throughput.py``, docs/log.md).
     """
-    if device.type == "cpu":
-        enabled = torch.cpu._is_amx_tile_supported()
-    else:
-        enabled = torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    if kind == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported())
+    return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 autocast where it is the faster way, fp32 elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device.type))
 
 
 @cache

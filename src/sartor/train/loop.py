@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sartor.disk import write_atomic
@@ -36,7 +37,8 @@ _LOWEST_LR_SCALE = 0.5**3
 @dataclass(frozen=True)
 class Recipe:
     """Numbers of one training. ``peak_lr`` is for a batch of 256 and scales with the batch;
-    Muon's is ``muon_share`` of it. Settled by ``benchmarks/recipe.py`` (docs/log.md)."""
+    Muon's is ``muon_share`` of it. Compare with ``benchmarks/recipe.py``; Muon against SGD is in docs/log.md, the other
+    numbers are choices."""
 
     optimiser: Literal["muon", "sgd"] = "muon"
     batch_size: int = 256
@@ -69,7 +71,8 @@ class Training:
     """Where a training stands. ``progress`` grows by its share of the remaining steps: re-planning causes no jump.
 
     ``every``: steps between plan points, fixed at the start, so that a resumed training plans at the same steps.
-    ``elapsed``: seconds of work up to the last plan point. ``lr_scale`` halves each time the loss is not finite.
+    ``elapsed``: seconds of work up to the last plan point; ``started``: those before the first step; ``expected``: what
+    the steps so far should have taken. ``lr_scale`` halves each time the loss is not finite.
     """
 
     step: int = 0
@@ -78,6 +81,8 @@ class Training:
     lr_scale: float = 1.0
     every: int = 1
     elapsed: float = 0.0
+    started: float = 0.0
+    expected: float = 0.0
 
 
 def train(
@@ -106,14 +111,18 @@ def train(
     average = _Average(module)
     state = Training()
     resumed = checkpoint is not None and checkpoint.exists() and _load(checkpoint, module, optimiser, average, state)
-    clock = _Clock()
+    clock, pace = _Clock(), Pace()
+    if not math.isinf(seconds):
+        paced = decide(f"{name}.pace", lambda: _measured(clock, module, step, batches, 0.1 * seconds))
+        pace = Pace(paced["samples"])
     if resumed:
         clock.elapsed = state.elapsed
     else:
         state.remaining = max_steps or sys.maxsize
         if not math.isinf(seconds):
-            rate = decide(f"{name}.rate", lambda: seconds_a_step(module, step, batches, limit_s=0.1 * seconds))
-            state.remaining = min(max(1, round(seconds / rate)), state.remaining)
+            clock.elapsed = state.started = paced["elapsed"]
+            left = (seconds - state.started) / pace.mean(0.0)
+            state.remaining = min(max(1, round(left)), state.remaining)
         points = 12 if math.isinf(seconds) else max(12, round(seconds / PLAN_EVERY_S))
         state.every = max(1, state.remaining // points)
     last_good = _snapshot(module, optimiser, average, state)
@@ -121,7 +130,7 @@ def train(
     module.train()
     while state.remaining > 0:
         if state.step % state.every == 0 and state.step > 0:
-            plan = decide(f"{name}.{state.step}", lambda: _replan(clock, state, seconds, max_steps))
+            plan = decide(f"{name}.{state.step}", lambda: _replan(clock, state, pace, seconds, max_steps))
             clock.elapsed = state.elapsed = plan["elapsed"]
             state.remaining = plan["remaining"]
             last_good = _snapshot(module, optimiser, average, state)
@@ -149,6 +158,7 @@ def train(
             continue
         optimiser.step()
         state.step += 1
+        state.expected += pace.at(state.progress)
         state.progress += (1 - state.progress) / state.remaining
         state.remaining -= 1
         average.update(module, recipe, state)
@@ -227,17 +237,51 @@ class _Clock:
         self._start, self._before = time.monotonic(), value
 
 
-def _replan(clock: _Clock, state: Training, seconds: float, max_steps: int | None) -> dict[str, float]:
-    """How many steps still fit, from the pace so far."""
+class Pace:
+    """Seconds a step at a progress, from a few samples: a schedule may visit more archs later. Linear in between."""
+
+    def __init__(self, samples: Sequence[tuple[float, float]] = ((0.0, 1.0),)):
+        self._at, self._seconds = zip(*sorted(samples), strict=True)
+
+    def at(self, progress: float) -> float:
+        return float(np.interp(progress, self._at, self._seconds))
+
+    def mean(self, start: float) -> float:
+        """The mean over what is left from ``start`` on."""
+        return float(np.mean(np.interp(start + (1 - start) * _GRID, self._at, self._seconds)))
+
+
+_GRID = (np.arange(64) + 0.5) / 64
+
+
+def _replan(clock: _Clock, state: Training, pace: Pace, seconds: float, max_steps: int | None) -> dict[str, float]:
+    """How many steps still fit: the expected pace of what is left, corrected by how the steps so far kept to it.
+
+    Measuring the pace counts as time, not as training. Rejected: the mean pace so far, which took the second half of
+    delayed shrinking to be as cheap as its first, and lost a third of it.
+    """
     elapsed = clock.elapsed
     if math.isinf(seconds):
         return {"elapsed": elapsed, "remaining": state.remaining}
-    fit = max(1, round((seconds - elapsed) / (elapsed / state.step)))
+    slower = (elapsed - state.started) / state.expected
+    fit = max(1, round((seconds - elapsed) / (slower * pace.mean(state.progress))))
     return {"elapsed": elapsed, "remaining": fit if max_steps is None else min(fit, state.remaining)}
 
 
-def seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, limit_s: float, timed: int = 6) -> float:
-    """Mean seconds a step, measured on the spot and undone: weights, buffers and gradients are as before.
+def _measured(clock: _Clock, module: nn.Module, step: Step, batches: Batches, limit_s: float) -> dict[str, Any]:
+    samples = pace_samples(module, step, batches, limit_s=limit_s)
+    return {"samples": samples, "elapsed": clock.elapsed}
+
+
+_PLACES = tuple((place + 0.5) / 6 for place in (3, 0, 5, 1, 4, 2))
+"""Progress at which the pace is measured: where only the first few are, they are spread out."""
+
+
+def pace_samples(
+    module: nn.Module, step: Step, batches: Batches, *, limit_s: float, timed: int = len(_PLACES)
+) -> list[tuple[float, float]]:
+    """(progress, seconds) of single steps, measured on the spot and undone: weights, buffers and gradients are as
+    before.
 
     One step warms up, then up to ``timed`` are timed, fewer when they take longer than ``limit_s``.
     """
@@ -245,16 +289,22 @@ def seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, limit_s: 
     before = {n: t.detach().clone() for n, t in module.state_dict().items()}
     module.train()
     stream, begin, taken = batches(0), time.monotonic(), []
-    for index in range(1 + timed):
+    for index, progress in enumerate((_PLACES[0], *_PLACES[:timed])):
         images, labels = next(stream)
         start = time.monotonic()
-        step(images, labels, max(0.0, (index - 0.5) / timed), index)
-        taken.append(time.monotonic() - start)
+        step(images, labels, progress, index)
+        if index:
+            taken.append((progress, max(1e-9, time.monotonic() - start)))
         if index and time.monotonic() - begin > limit_s:
             break
     module.zero_grad(set_to_none=True)
     module.load_state_dict(before)
-    return sum(taken[1:]) / len(taken[1:])
+    return taken
+
+
+def seconds_a_step(module: nn.Module, step: Step, batches: Batches, *, limit_s: float, timed: int = 6) -> float:
+    """Mean seconds a step over the whole of a training: see :func:`pace_samples`."""
+    return Pace(pace_samples(module, step, batches, limit_s=limit_s, timed=timed)).mean(0.0)
 
 
 def _snapshot(
@@ -272,7 +322,7 @@ def _snapshot(
 def _save(path: Path, snapshot: Mapping[str, Any]) -> None:
     metadata = {k: repr(v) for k, v in vars(snapshot["state"]).items()}
     tensors = {n: t.contiguous().cpu() for n, t in snapshot["tensors"].items()}
-    write_atomic(path, lambda part: save_file(tensors, part, metadata=metadata))
+    write_atomic(path, save(tensors, metadata=metadata))
 
 
 def _load(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, average: _Average, state: Training) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from sartor.train.device import bf16_is_fast
+
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 """Coefficients of the Newton-Schulz iteration, tuned by its author for a steep slope at zero."""
 
@@ -16,8 +18,8 @@ class Muon(torch.optim.Optimizer):
 
     Keller Jordan et al., "Muon: an optimizer for hidden layers" (2024) and arXiv:2404.00498 (airbench), whose form for
     convolutions this is: a filter bank [o, i, k, k] is seen as a matrix [o, i·k·k]; before each step it is scaled to
-    the norm √o, which a following batch norm undoes; the update is orthogonalised by three Newton-Schulz iterations in
-    bf16. ``torch.optim.Muon`` takes matrices only and neither rescales nor mixes with SGD.
+    the norm √o, which a following batch norm undoes; the update is orthogonalised by three Newton-Schulz iterations, in
+    bf16 where that is the faster way. ``torch.optim.Muon`` takes matrices only and neither rescales nor mixes with SGD.
 
     Learning rates: each group's ``lr`` for SGD, ``share`` times it for Muon. Weight decay acts in SGD groups only.
     """
@@ -65,11 +67,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: Tensor, steps: int = 3) -> Tensor:
-    """A matrix [m, n] near U Vᵀ of ``matrix`` = U S Vᵀ: all singular values between about 0.7 and 1.2, in bf16."""
+    """A matrix [m, n] near U Vᵀ of ``matrix`` = U S Vᵀ: all singular values between about 0.7 and 1.2."""
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.mT if tall else matrix).bfloat16()
+    x = matrix.mT if tall else matrix
+    if bf16_is_fast(matrix.device.type):
+        x = x.bfloat16()
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         square = x @ x.mT
-        x = _A * x + (_B * square + _C * square @ square) @ x
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
     return (x.mT if tall else x).to(matrix.dtype)

@@ -61,7 +61,9 @@ def progressive_shrinking(space: Space, rng: random.Random, progress: float, *, 
     Once-for-all (P058, arXiv:1908.09791 §3.3): the full network first, then ever smaller ones, distilled from it, with
     what was opened staying open. The stages start at 0, 30, 50 and 70 % of training (OFA trains the full network first
     for as long as all other stages together). Within a stage the archs are drawn uniformly.
-    Deviation: the teacher is the current largest arch, not a frozen copy of it, which costs no second network.
+    Deviations: the teacher is the current largest arch, not a frozen copy of it, which costs no second network; the
+    subnets learn from it alone, where OFA adds the labels; and narrower layers are the first channels, not the most
+    important ones by their L1 norm, so that extraction stays a slice.
     """
     opened = [("resolution",), ("kernel",), ("depth",), ("width", "expand", "op", "se")]
     starts = (0.0, 0.3, 0.5, 0.7)
@@ -114,8 +116,9 @@ def delayed_shrinking(
     rising from a tenth to their full size over ``ramp`` of training.
 
     DεpS (P450, arXiv:2407.06167 §4.2-4.3): shrinking a network that is half trained costs less and distils from a
-    better teacher. Deviation: the paper raises the subnets' learning rates; we scale their gradients, which is the same
-    for SGD without adding optimisers.
+    better teacher. Deviation: the paper raises the subnets' learning rates; we scale their gradients, which adds no
+    optimisers. For plain SGD that is the same while the gradient is not clipped; Muon, whose steps have one length,
+    turns towards the subnets instead.
     """
     if progress < start:
         return largest_only(space, rng, progress)

@@ -1,4 +1,4 @@
-"""Which arch schedule trains the best supernet in a given time? The default of `fit` is the winner here.
+"""Which arch schedule trains the best supernet in a given time? It is to settle the default of `fit`.
 
     python benchmarks/schedules.py --seconds 240 [--schedules delayed_shrinking,sandwich,…]
 

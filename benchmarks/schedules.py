@@ -2,8 +2,7 @@
 
     python benchmarks/schedules.py --seconds 240 [--schedules delayed_shrinking,sandwich,…]
 
-CIFAR-10, one space (regular residual stages, depth 1 to 2), equal wall time a schedule, the same seed. Prints
-validation  accuracy of the largest, the smallest and a fixed random sample of archs, after batch-norm recalibration
+CIFAR-10, one space of one operator, equal wall time a schedule, the same seed. Prints validation accuracy of the largest, the smallest and a fixed random sample of archs, after batch-norm recalibration
 and no other training, and the hypervolume they span in (accuracy above 50 %, log MACs below the largest's).
 """
 
@@ -40,11 +39,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--schedules", default=",".join([*(s for s in SCHEDULES if s != "largest"), "attentive"]))
     parser.add_argument("--width", type=int, default=48)
+    parser.add_argument("--depth", type=int, default=1)
+    parser.add_argument("--operator", default="pooled")
     parser.add_argument("--archs", type=int, default=12)
     options = parser.parse_args()
     data = open_data(Path(os.environ.get("SARTOR_DATA", "../shared/data")) / "cifar10")
     device, preprocess, recipe = pick_device(), Preprocess(data.mean, data.std), Recipe()
-    space = conv_space(32, width=options.width, depth=2, operators=("residual",))
+    space = conv_space(32, width=options.width, depth=options.depth, operators=(options.operator,))
     space = space.restrict({c.name: (False,) for c in space.choices if c.name.endswith(".se")})
     builder = partial(build, channels=3, classes=len(data.classes), full_resolution=32)
     rng = random.Random(0)

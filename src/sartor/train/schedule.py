@@ -63,7 +63,8 @@ def progressive_shrinking(space: Space, rng: random.Random, progress: float, *, 
     for as long as all other stages together). Within a stage the archs are drawn uniformly.
     Deviations: the teacher is the current largest arch, not a frozen copy of it, which costs no second network; the
     subnets learn from it alone, where OFA adds the labels; and narrower layers are the first channels, not the most
-    important ones by their L1 norm, so that extraction stays a slice.
+    important ones by their L1 norm, so that extraction stays a slice; and one descent of the learning rate for all
+    stages, where OFA begins a new one with each, so that what is opened late learns little in a short training.
     """
     opened = [("resolution",), ("kernel",), ("depth",), ("width", "expand", "op", "se")]
     starts = (0.0, 0.3, 0.5, 0.7)

@@ -3,10 +3,12 @@
     python benchmarks/recipe.py [--steps 900] [--variants base,shift4,lr0.2,lr0.8]
     python benchmarks/recipe.py --seconds 300 --sizes 64x1,64x2,96x1 --variants base
     python benchmarks/recipe.py --seconds 300 --sizes 96x1 --variants base,growing
+    python benchmarks/recipe.py --seconds 150 --sizes 48x1 --operators pooled --variants base,se
     python benchmarks/recipe.py --seconds 240 --sizes 48x1,64x1 --operators residual,pooled --variants base
 
 CIFAR-10, plain networks of one operator (width x blocks a stage); prints latency, validation accuracy with recalibrated
-batch-norm statistics, steps and seconds. 900 steps of 256 images are 5 epochs. ``growing`` has small images first.
+batch-norm statistics, steps and seconds. 900 steps of 256 images are 5 epochs. ``growing`` has small images first,
+``se`` squeeze-excite in every block.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch128": {"batch_size": 128},
     "batch512": {"batch_size": 512},
     "no-ema": {"ema_half_life": 1e-9},
+    "se": {"se": True},
     "growing": {"sides": ((0.0, 20), (0.4, 24), (0.7, 28), (0.85, 32))},
 }
 
@@ -68,9 +71,12 @@ def main() -> None:
     for operator, size in itertools.product(options.operators.split(","), options.sizes.split(",")):
         width, depth = map(int, size.split("x"))
         space = conv_space(32, width=width, depth=depth, operators=(operator,))
-        arch = space.restrict({c.name: (False,) for c in space.choices if c.name.endswith(".se")}).largest()
+        gates = [c.name for c in space.choices if c.name.endswith(".se")]
         for name in options.variants.split(","):
-            model, steps, seconds = trained(arch, dict(VARIANTS[name]), data, preprocess, options)
+            changes = dict(VARIANTS[name])
+            gated = changes.pop("se", False)
+            arch = space.largest().replace(**{gate: gated for gate in gates})
+            model, steps, seconds = trained(arch, changes, data, preprocess, options)
             recalibrate(model, [preprocess(x) for x in data.train.take(np.arange(2000)).split(250)])
             right = accuracy(model.eval(), ((preprocess(x), y) for x, y in in_order(data.val, 250)))
             with tempfile.TemporaryDirectory() as folder:

@@ -2,8 +2,9 @@
 
     python benchmarks/schedules.py --seconds 240 [--schedules delayed_shrinking,sandwich,…]
 
-CIFAR-10, one space of one operator, equal wall time a schedule, the same seed. Prints validation accuracy of the largest, the smallest and a fixed random sample of archs, after batch-norm recalibration
-and no other training, and the hypervolume they span in (accuracy above 50 %, log MACs below the largest's).
+CIFAR-10, one space of one operator, equal wall time a schedule, the same seed. Prints validation accuracy of the
+largest, the smallest and a fixed random sample of archs, after batch-norm recalibration and no other training, and the
+hypervolume they span in (accuracy above 50 %, log MACs below the largest's).
 """
 
 from __future__ import annotations

@@ -81,14 +81,15 @@ def test_sandwich():
     assert step_error(small_space((4, 8)), partial(sandwich, middle=2)) < SUM_TOLERANCE
 
     space = small_space((8, 16, 24))
-    net = supernet(space, sandwich, 150)
     levels = [(8, 8), (8, 16), (16, 16), (16, 24), (24, 24)]
     children = [space.smallest().replace(**{"s0.width": a, "s1.width": b}) for a, b in levels]
     assert len({macs(child) for child in children}) == 5
-    shared = [subnet_accuracy(net, child) for child in children]
-    separate = [alone(child, 150) for child in children]
-    assert np.mean(shared) > np.mean(separate) - 0.03
-    assert shared[0] > separate[0] - 0.02
+    gaps = []
+    for seed in (0, 1):
+        net = supernet(space, sandwich, 300, seed)
+        gaps.append([subnet_accuracy(net, child) - alone(child, 300, seed) for child in children])
+    assert np.mean(gaps) > -0.01  # within a point at five levels of MACs, without training any on its own
+    assert np.mean(gaps, axis=0).min() > -0.02
 
     def no_smallest(space: Space, rng: random.Random, progress: float) -> list[Turn]:
         largest, _, middle = sandwich(space, rng, progress)

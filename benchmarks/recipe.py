@@ -75,7 +75,7 @@ def main() -> None:
         for name in options.variants.split(","):
             changes = dict(VARIANTS[name])
             gated = changes.pop("se", False)
-            arch = space.largest().replace(**{gate: gated for gate in gates})
+            arch = space.largest().replace(**dict.fromkeys(gates, gated))
             model, steps, seconds = trained(arch, changes, data, preprocess, options)
             recalibrate(model, [preprocess(x) for x in data.train.take(np.arange(2000)).split(250)])
             right = accuracy(model.eval(), ((preprocess(x), y) for x, y in in_order(data.val, 250)))

@@ -39,8 +39,8 @@ from sartor.train.schedule import SCHEDULES
 from sartor.train.steps import supernet_step
 
 FORMAT = 1
-DEFAULT_SCHEDULE = "delayed_shrinking"
-"""Ahead of the sandwich rule in a first trial on CIFAR-10; ``benchmarks/schedules.py`` is to settle it."""
+DEFAULT_SCHEDULE = "single_path"
+"""The winner of ``benchmarks/schedules.py`` (docs/log.md)."""
 
 SUPERNET_HALF_LIFE = 0.04
 """Of the averaged weights, as a share of the supernet's training: its learning rate stays high, so more is averaged.
@@ -214,7 +214,7 @@ def _report_if_missing(path: Path) -> None:
 def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list[Curve]) -> Supernet:
     torch.manual_seed(shop.job.seed)
     supernet = place(Supernet(probed.space, shop.builder), shop.device)
-    curve = Curve("supernet, largest network", shop.checkpoints / "curve-supernet.json", shop.clock)
+    curve = Curve("supernet, the first network of each step", shop.checkpoints / "curve-supernet.json", shop.clock)
     curves.append(curve)
     if shop.saved("supernet"):
         supernet.load_state_dict(shop.load("supernet"))

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from sartor.models import Supernet
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
 from sartor.records import Arch
@@ -27,8 +26,7 @@ from sartor.train.augment import mirror
 from sartor.train.device import place
 from sartor.train.loop import seconds_a_step, train
 from sartor.train.recalibrate import accuracy
-from sartor.train.schedule import SCHEDULES
-from sartor.train.steps import plain_step, supernet_step
+from sartor.train.steps import plain_step
 
 MARGIN = 0.01
 """Operators within this accuracy of the race's winner stay, when there is time to train more than one. A guess: about
@@ -65,10 +63,10 @@ RUNGS = 2
 
 TIMED_STEPS = 4
 
-STEPS_NEEDED, EPOCHS_NEEDED, IN_SECONDS = 600, 12, 360.0
-"""A larger supernet is taken only when its training has this many steps in ``IN_SECONDS`` (more time goes into steps
-and size alike: their number grows with its root), or epochs where those are fewer. Chosen between twenty-minute fits
-whose networks were too large and too small (docs/log.md)."""
+STEPS_NEEDED, EPOCHS_NEEDED, IN_SECONDS = 800, 12, 360.0
+"""A larger space is taken only when its largest network alone could be trained for this many steps in ``IN_SECONDS``
+(more time goes into steps and size alike: their number grows with its root), or epochs where those are fewer, in the
+supernet's time. Chosen between twenty-minute fits whose networks were too large and too small (docs/log.md)."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ def _run_one(shop: Workshop, operator: str, arch: Arch, seconds: float) -> dict[
 def _size(
     shop: Workshop, operators: tuple[str, ...], flip: bool, supernet_seconds: float, limit_s: float
 ) -> tuple[int, int]:
-    """The costliest (width, depth) whose supernet gets enough steps and whose largest arch is near the latency budget.
+    """The costliest (width, depth) whose largest arch can be trained for enough steps and is near the latency budget.
 
     Looking takes ``limit_s`` at most. The largest arch is the teacher, so it may be up to twice over the budget; the
     search keeps to it.
@@ -231,16 +229,16 @@ def _size(
 
 
 def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
-    """Seconds a step of the job's schedule, over the whole of its progress; a first pass over it only warms up: the
-    first steps touch fresh memory and are slower."""
-    supernet = place(Supernet(space, shop.builder), shop.device)
-    step = supernet_step(supernet, SCHEDULES[shop.job.schedule], shop.inputs("size", flip=flip), shop.recipe)
+    """Seconds a step of the largest arch alone. The first steps only warm up: they touch fresh memory."""
+    largest = space.largest()
+    network = place(shop.build(largest), shop.device)
+    step = plain_step(network, shop.inputs("size", flip=flip), shop.recipe, side=int(largest["resolution"]))
     stream = shop.batches(0)
     taken = []
     for index in range(2 * TIMED_STEPS):
         images, labels = next(stream)
         begin = time.monotonic()
-        step(images, labels, (index % TIMED_STEPS + 0.5) / TIMED_STEPS, index)
+        step(images, labels, 0.5, index)
         taken.append(time.monotonic() - begin)
     return sum(taken[TIMED_STEPS:]) / TIMED_STEPS
 

@@ -218,9 +218,13 @@ def test_arrays(data: Dataset, preprocess: Preprocess, side: int) -> Iterator[tu
         yield np.ascontiguousarray(resize(preprocess(images), side).numpy()), labels.numpy()
 
 
-def code() -> dict[str, Any]:
-    """What decides an arm's accuracies beside its arguments: results of another recipe or torch do not compare."""
-    return {"recipe": repr(Recipe()), "torch": torch.__version__}
+def code(arm: str) -> dict[str, str]:
+    """What decides an arm's accuracies beside its arguments: the code that trains it, and torch."""
+    package = Path(sartor.__file__).parent
+    parts = ["."] if arm == "fit" else ["blocks", "models", "train"]
+    files = sorted(file for part in parts for file in (package / part).rglob("*.py"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    return {"source": digest, "torch": torch.__version__}
 
 
 def arm_points(arm: str, seed: int, time_s: float, cache: Path, data: Callable[[], Dataset], source: Path) -> Any:
@@ -241,15 +245,13 @@ def arm_points(arm: str, seed: int, time_s: float, cache: Path, data: Callable[[
             points = by_sartor(seed, time_s, folder, source, data())
         else:
             points = by_hand(arm, seed, time_s, folder, data())
-        found = {"points": points, "wall_s": round(time.monotonic() - begin, 1), "code": code()}
+        found = {"points": points, "wall_s": round(time.monotonic() - begin, 1), "code": code(arm)}
         write_json(results, found)
         if arm != "fit":
             write_json(kept, found)
     found = read_json(results)
-    if found.get("code") != code():
-        print(
-            f"WARNING: {folder.name} was made with another recipe or torch: remove {folder} and {kept} to run it again"
-        )
+    if found.get("code") != code(arm):
+        print(f"WARNING: {folder.name} was made by other code or torch: remove {folder} and {kept} to run it again")
     print(f"{folder.name}: {found['wall_s']:.0f} s")
     return [{**p, "arm": arm, "path": folder / p["file"]} for p in found["points"]]
 

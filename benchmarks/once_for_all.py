@@ -1,8 +1,9 @@
 """Are the children of one training as good as networks trained alone? On digits, at five levels of MACs.
 
     python benchmarks/once_for_all.py [--steps 600] [--seeds 0,1,2] [--schedules sandwich,progressive_shrinking]
+    python benchmarks/once_for_all.py --steps 400 --widths 4,8,16,24 --schedules sandwich,delayed_shrinking,largest
 
-One supernet a schedule and seed; five of its archs, each also trained alone for as many steps, with the same recipe.
+One supernet a schedule and seed; some of its archs, each also trained alone for as many steps, with the same recipe.
 Prints held-out accuracy of both and the mean difference: the claims of BigNAS (P030) and once-for-all (P058) are one
 point at most.
 """
@@ -29,20 +30,17 @@ from sartor.train.recalibrate import accuracy, recalibrate
 from sartor.train.schedule import SCHEDULES
 from sartor.train.steps import Inputs, plain_step, supernet_step
 
-LEVELS = ((8, 8), (8, 16), (16, 16), (16, 24), (24, 24))
-"""Widths of the two stages of the five archs that are compared."""
-
 DATA = open_data("digits", val_fraction=0.25, test_fraction=0.25)
 BUILDER = partial(build, channels=1, classes=10, full_resolution=8)
 RECIPE = Recipe(batch_size=64)
 CPU = torch.device("cpu")
 
 
-def space() -> Space:
+def space(widths: tuple[int, ...]) -> Space:
     """Two stages of residual blocks, narrower than any preset's, so that archs really differ on digits."""
     choices = [Choice("resolution", (8,)), Choice("stem.width", (8,))]
     for stage in ("s0", "s1"):
-        choices += [Choice(f"{stage}.op", ("residual",)), Choice(f"{stage}.width", (8, 16, 24))]
+        choices += [Choice(f"{stage}.op", ("residual",)), Choice(f"{stage}.width", widths)]
         choices += [Choice(f"{stage}.depth", (1,)), Choice(f"{stage}.se", (False,))]
     return Space(tuple(choices))
 
@@ -59,11 +57,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--schedules", default="sandwich,progressive_shrinking,delayed_shrinking")
+    parser.add_argument("--widths", default="8,16,24")
     options = parser.parse_args()
+    widths = tuple(map(int, options.widths.split(",")))
+    levels = [(widths[i // 2], widths[(i + 1) // 2]) for i in range(2 * len(widths) - 1)]
     preprocess = Preprocess(DATA.mean, DATA.std)
     calibration = [preprocess(images) for images, _ in in_order(DATA.train, 256)]
     held_out = [(preprocess(x), y) for split in (DATA.val, DATA.test) for x, y in in_order(split, 512)]
-    archs = [space().smallest().replace(**{"s0.width": a, "s1.width": b}) for a, b in LEVELS]
+    archs = [space(widths).smallest().replace(**{"s0.width": a, "s1.width": b}) for a, b in levels]
     macs = [counts(BUILDER(arch), (1, 8, 8)).macs for arch in archs]
     seeds = list(map(int, options.seeds.split(",")))
 
@@ -78,7 +79,7 @@ def main() -> None:
 
     def children(schedule: str, seed: int) -> list[float]:
         torch.manual_seed(seed)
-        supernet = Supernet(space(), BUILDER)
+        supernet = Supernet(space(widths), BUILDER)
         inputs = Inputs(preprocess, CPU, seed=seed, shift=1, flip=False)
         trained(supernet, supernet_step(supernet, SCHEDULES[schedule], inputs, RECIPE), options.steps, seed)
         return [judge(supernet.extract(arch)) for arch in archs]

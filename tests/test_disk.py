@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sartor.disk import lock, read_json, write_atomic, write_json
-from sartor.errors import InputError
+from sartor.errors import InputError, WriteError
 
 
 def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
@@ -61,16 +61,18 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full answers every write as a full disk does."""
-
-    def fill(part: Path) -> None:
-        with open("/dev/full", "w") as full:
-            full.write("x")
-
-    with pytest.raises(InputError, match="the disk is full"):
-        write_atomic(tmp_path / "file", fill)
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr("tempfile.mkstemp", lambda **_: (full, str(tmp_path / "part")))
+    with pytest.raises(WriteError, match="the disk is full"):
+        write_atomic(tmp_path / "file", "x")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_name_in_another_encoding_is_written_as_an_escape(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "card.md", os.fsdecode(b"m\xfcller"))
+    assert (tmp_path / "card.md").read_text() == "m\\udcfcller"
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:

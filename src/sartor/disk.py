@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ def make_dir(path: Path) -> Path:
     return path
 
 
-def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
-    """Write ``content`` (bytes, text, or a function that writes to the path it is given), whole or not at all.
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write ``content``, whole or not at all.
 
     Raises WriteError naming the fix when the disk is full or the place is not writable; ``path`` is untouched then.
     What is no Unicode in a text, such as a file's name in another encoding, is written as an escape.
@@ -55,16 +55,10 @@ def write_atomic(path: Path, content: bytes | str | Callable[[Path], None]) -> N
         raise _explain(error, path) from error
     part = Path(name)
     try:
-        if callable(content):
-            os.close(handle)
-            content(part)
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-        else:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
         part.chmod(0o644)
         os.replace(part, path)
         folder = os.open(path.parent, os.O_RDONLY)

@@ -125,8 +125,6 @@ def _observed(proto: onnx.ModelProto, batches: list[np.ndarray]) -> Iterator[tup
             values = session.run(names, {fed: batch})
             yield fed, batch
             yield from zip(names, values, strict=True)
-    except InputError:
-        raise
     except Exception as error:  # ORT's own types: a batch of another shape, no memory for all activations
         raise InputError(f"calibration failed: {(str(error) or repr(error)).strip().splitlines()[0]}") from error
 

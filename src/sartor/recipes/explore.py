@@ -32,8 +32,8 @@ from sartor.train.loop import Step, seconds_a_step, train
 from sartor.train.steps import plain_step
 
 INT8_GAIN = {"max_latency_ms": 2.0, "max_size_bytes": 3.0, "max_memory_bytes": 3.0}
-"""How far over its budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit. Files and
-activations shrink to between a half and a quarter, latencies to between a third and the whole (docs/log.md)."""
+"""How far over its budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit. Choices; where 8
+bits give less, :func:`members` keeps one that needs no room."""
 
 HOPELESS_FP32, HOPELESS_INT8 = 1.5, 6.0
 """A fit is given up before training when the smallest draft is so many times over the budget: wide margins, for a

@@ -38,8 +38,8 @@ AGREEMENT = 0.9
 """Least share of validation images an int8 file must label as its fp32 file does (promise 2)."""
 
 CALIBRATION_IMAGES, CALIBRATION_PIXELS = 256, 2**18
-"""Train images that set the ranges of 8-bit activations, and pixels of one batch: all its activations are in memory at
-once, about a kilobyte a pixel in the widest spaces."""
+"""Train images that set the ranges of 8-bit activations, and pixels of a batch, whose activations are in memory all at
+once. Choices."""
 
 TIMING_SHARE, LEAST_TIMING_S = 0.4, 1.0
 """Of the stage: what timing may take, and the least seconds of one file. A choice: at 72 seconds and twelve files each

@@ -187,3 +187,18 @@ def test_other_things():
     refused(3, "not int")
     refused((X, Y, Y), "a pair")
     refused(open_data((X, Y)), "open it again at 9", resolution=9)
+
+
+def test_a_class_folder_named_in_another_encoding(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8, as an old archive leaves them: its images are read, its name is written as an escape."""
+    rng = np.random.default_rng(0)
+    for name in (b"m\xfcller", b"smith"):
+        folder = os.path.join(os.fsencode(tmp_path), name)
+        os.mkdir(folder)
+        for index in range(12):
+            pixels = rng.integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(os.path.join(os.fsdecode(folder), f"{index}.png"))
+    dataset = open_data(tmp_path)
+    assert dataset.classes == ("m\\udcfcller", "smith")
+    "".join(dataset.classes).encode()
+    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 24

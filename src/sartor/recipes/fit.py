@@ -7,7 +7,6 @@ Straight-line: data → probe → supernet → search → specialise → prove �
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any
 import torch
 
 from sartor import disk
-from sartor.data import Dataset, open_data
+from sartor.data import open_data
 from sartor.errors import BudgetError, InputError, SartorError, Stopped
-from sartor.measure.device import fingerprint, versions
 from sartor.models import Supernet
+from sartor.recipes.claim import about, begin, check_same_data, note, read_info, same_run
 from sartor.recipes.curve import Curve
 from sartor.recipes.evidence import conclude
 from sartor.recipes.explore import explore, hopeless, members
@@ -38,7 +37,6 @@ from sartor.train.loop import Training, train
 from sartor.train.schedule import SCHEDULES
 from sartor.train.steps import supernet_step
 
-FORMAT = 1
 DEFAULT_SCHEDULE = "delayed_shrinking"
 """That of the best whole fit so far (docs/log.md). ``benchmarks/schedules.py`` has single path ahead as a supernet, but
 its largest network behind, which teaches the members; fits with both on one space are still to be run."""
@@ -94,7 +92,7 @@ def fit(
         raise InputError(f"{path} holds no run to resume: leave out --resume to begin one")
     with disk.lock(path):
         disk.sweep(path)
-        begun = _same_run(path, job)
+        begun = same_run(path, job)
         journal = Journal(path / "journal.jsonl")
         clock = Clock(journal)
         # Before anything is written: a mistyped DATA must not claim the folder, nor another set's run be returned.
@@ -104,21 +102,21 @@ def fit(
         except KeyboardInterrupt:
             raise Stopped("stopped while the data was read; the same command begins again") from None
         if begun:
-            _check_same_data(path, dataset)
+            check_same_data(path, dataset)
             voice.say(f"going on with {path}")
         else:
-            _begin(path, job)
-        if _info(path).get("status") == "done":
+            begin(path, job)
+        if read_info(path).get("status") == "done":
             voice.say(f"{path} is done already")
             _report_if_missing(path)
             return open_run(path)
         try:
             _work(Workshop(job, dataset, path, journal, clock, voice))
         except KeyboardInterrupt:
-            _note(path, status="stopped")
+            note(path, status="stopped")
             raise Stopped(f"stopped; go on with the same command, or add --resume: --out {path}") from None
         except SartorError as error:
-            _note(path, status="failed", reason=str(error))
+            note(path, status="failed", reason=str(error))
             raise
     return open_run(path)
 
@@ -126,7 +124,7 @@ def fit(
 def _work(shop: Workshop) -> None:
     job, path, clock, voice, dataset = shop.job, shop.path, shop.clock, shop.voice, shop.dataset
     dataset.write_splits(path / "splits.json")
-    _note(path, data=_about(dataset), plan=plan(job.time_s).to_dict())
+    note(path, data=about(dataset), plan=plan(job.time_s).to_dict())
     voice.say(
         f"  {len(dataset.train):,} train, {len(dataset.val):,} validation, {len(dataset.test):,} test images "
         f"of {len(dataset.classes)} classes at {dataset.resolution} pixels"
@@ -190,7 +188,7 @@ def _work(shop: Workshop) -> None:
     if proof.disturbed:
         voice.say("  the machine was busy while the files were timed: their latencies may be high")
     _tell_skipped(shop, told)
-    _note(path, status="done", data=_about(dataset), times=times, seconds=round(clock.elapsed, 1))
+    note(path, status="done", data=about(dataset), times=times, seconds=round(clock.elapsed, 1))
     _report_if_missing(path)
 
 
@@ -241,76 +239,6 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
     curve.save()
     shop.save("supernet", supernet.state_dict())
     return supernet
-
-
-def _same_run(path: Path, job: Job) -> bool:
-    """Whether ``path`` holds a run that was begun with the same arguments; InputError where it holds anything else."""
-    if not (path / "run.json").exists():
-        strangers = [p.name for p in path.iterdir() if p.name not in (".lock", "journal.jsonl")]
-        if strangers:
-            raise InputError(f"{path} holds other files ({sorted(strangers)[0]}, …): choose an empty or a new --out")
-        return False
-    info = _info(path)
-    differences = job.differences(info.get("arguments", {}))
-    if differences:
-        raise InputError(
-            f"{path} holds a run with other arguments ({', '.join(differences)} differ): "
-            "repeat its arguments to go on, or choose another --out"
-        )
-    if info.get("sartor") != versions()["sartor"]:
-        raise InputError(
-            f"{path} was made by Sartor {info.get('sartor')}: go on with that version or choose another --out"
-        )
-    return True
-
-
-def _begin(path: Path, job: Job) -> None:
-    info = {
-        "format": FORMAT,
-        "sartor": versions()["sartor"],
-        "status": "running",
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "arguments": job.to_dict(),
-        "versions": versions(),
-        "device": fingerprint(),
-        "seed": job.seed,
-    }
-    disk.write_json(path / "run.json", info)
-
-
-def _info(path: Path) -> dict[str, Any]:
-    info = disk.read_json(path / "run.json")
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        raise InputError(f"{path} holds a run of another format: choose another --out")
-    return info
-
-
-def _note(path: Path, **entries: Any) -> None:
-    """Update run.json. The status of a run that goes on is running again."""
-    info = _info(path)
-    info["status"] = "running"
-    info.pop("reason", None)
-    disk.write_json(path / "run.json", {**info, **entries})
-
-
-def _check_same_data(path: Path, dataset: Dataset) -> None:
-    held = _info(path).get("data")
-    if held and held.get("fingerprint") != dataset.fingerprint:
-        raise InputError(f"{path} holds a run on other data than {dataset.name} is now: choose another --out")
-
-
-def _about(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "classes": list(dataset.classes),
-        "channels": dataset.channels,
-        "resolution": dataset.resolution,
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-        "fingerprint": dataset.fingerprint,
-        "skipped": list(dataset.skipped),
-        "splits": {k: dict(v) for k, v in dataset.splits.items()},
-    }
 
 
 def _nearest(shop: Workshop, records: Sequence[Any], dropped: Sequence[dict[str, str]]) -> str:

@@ -105,6 +105,11 @@ class Budget:
             if limit is not None and not (isinstance(limit, (int, float)) and math.isfinite(limit) and limit > 0):
                 raise InputError(f"{item.name} must be a positive number, not {limit!r}")
 
+    @property
+    def unlimited(self) -> bool:
+        """Whether everything fits."""
+        return all(getattr(self, item.name) is None for item in fields(self))
+
     def _ratios(self, metrics: Mapping[str, float]) -> dict[str, float]:
         limits = {
             "latency_ms": self.max_latency_ms,

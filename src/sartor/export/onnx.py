@@ -8,7 +8,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -66,7 +66,38 @@ def _script_export(model: nn.Module, images: torch.Tensor) -> onnx.ModelProto:
             dynamic_axes=batch,
             opset_version=OPSET,
         )
-        return onnx.load(str(file))
+        proto = onnx.load(str(file))
+    _spell_out(proto, [name for name, parameter in model.named_parameters() if parameter.dim() == 4])
+    return proto
+
+
+def _spell_out(proto: onnx.ModelProto, weights: Sequence[str]) -> None:
+    """Names and weights as the newer exporter has them, so that a draft is as large as the file it stands for.
+
+    The older one says each module's path in every node's name, numbers the folded weights, and writes equal tensors
+    (fresh biases) once, read through Identity nodes, which a quantiser then quantises one by one. ``weights``: the
+    names of the convolutions' in the model.
+    """
+    graph = proto.graph
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    shared = [node for node in graph.node if node.op_type == "Identity" and node.input[0] in held]
+    for node in shared:
+        copied = graph.initializer.add()
+        copied.CopyFrom(held[node.input[0]])
+        copied.name = node.output[0]
+    for node in shared:
+        graph.node.remove(node)
+    names = {value.name: value.name for value in (*graph.input, *graph.output)} | {"": ""}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    for node, weight in zip(convolutions, weights, strict=False):
+        names |= dict(zip(node.input[1:], (weight, f"{weight}_bias"), strict=False))
+    names |= {tensor.name: tensor.name for tensor in graph.initializer if tensor.name not in names}
+    for tensor in graph.initializer:
+        tensor.name = names[tensor.name]
+    for index, node in enumerate(graph.node):
+        node.name = f"node_{node.op_type}_{index}"
+        for row in (node.input, node.output):
+            row[:] = [names.setdefault(name, f"val_{len(names)}") for name in row]
 
 
 def _dynamo_export(model: nn.Module, images: torch.Tensor) -> onnx.ModelProto:

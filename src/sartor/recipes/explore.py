@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,13 +31,9 @@ from sartor.train.device import place
 from sartor.train.loop import Step, seconds_a_step, train
 from sartor.train.steps import plain_step
 
-INT8_GAIN = {"max_latency_ms": 2.0, "max_size_bytes": 3.0, "max_memory_bytes": 3.0}
-"""How far over its budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit. Choices; where 8
-bits give less, :func:`members` keeps one that needs no room."""
-
-HOPELESS_FP32, HOPELESS_INT8 = 1.5, 6.0
-"""A fit is given up before training when the smallest draft is so many times over the budget: wide margins, for a
-latency measured once, and for what 8 bits can give at best."""
+INT8_SPEEDUP = 2.0
+"""How far over the latency budget an arch may be in fp32 when int8 competes: its 8-bit file may still fit. A choice;
+where 8 bits give less, :func:`members` keeps one that needs no room. Size and memory need none: drafts have both."""
 
 APART = math.log(1.25)
 """Of the logarithms of two members' latencies, at least: nearer ones would be trained to one place of the front."""
@@ -102,20 +98,11 @@ def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick
 
 
 def search_budget(shop: Workshop) -> Budget:
-    """The budget the search keeps to: the job's, with room for what 8 bits give."""
-    limits = shop.job.budget.to_dict()
-    if "int8" in shop.job.precision:
-        limits |= {name: gain * limit for name, gain in INT8_GAIN.items() if (limit := limits[name]) is not None}
-    return Budget(**limits)  # type: ignore[arg-type]
-
-
-def hopeless(shop: Workshop, arch: Arch) -> list[str]:
-    """How the draft of the smallest arch breaks the budget, where it does so far that no precision can mend it."""
-    slack = HOPELESS_INT8 if "int8" in shop.job.precision else HOPELESS_FP32
-    found = {**shop.draft(arch), "macs": float(counts(shop.build(arch), shop.shape(arch)).macs)}
+    """The budget the search keeps to: the job's, with room for the latency that 8 bits save."""
     budget = shop.job.budget
-    least = {name: value if name == "macs" else value / slack for name, value in found.items()}
-    return budget.violations({name: found[name] for name in found if budget.excess({name: least[name]}) > 0})
+    if "int8" not in shop.job.precision or budget.max_latency_ms is None:
+        return budget
+    return replace(budget, max_latency_ms=INT8_SPEEDUP * budget.max_latency_ms)
 
 
 def members(shop: Workshop, evaluated: Sequence[Record], n: int) -> list[Record]:

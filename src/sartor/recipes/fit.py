@@ -21,7 +21,7 @@ from sartor.models import Supernet
 from sartor.recipes.claim import about, begin, check_same_data, note, read_info, same_run
 from sartor.recipes.curve import Curve
 from sartor.recipes.evidence import conclude
-from sartor.recipes.explore import explore, hopeless, members
+from sartor.recipes.explore import explore, members
 from sartor.recipes.job import Job, data_name
 from sartor.recipes.journal import Journal
 from sartor.recipes.plan import Clock, plan
@@ -142,11 +142,6 @@ def _work(shop: Workshop) -> None:
         f"  images are {'mirrored at random in training' if probed.flip else 'not mirrored: it changes their class'}"
     )
     voice.say(f"  space: {probed.space.count():,} networks of width ≤ {probed.width}, depth ≤ {probed.depth}")
-
-    if broken := hopeless(shop, probed.space.smallest()):
-        raise BudgetError(
-            f"no network can meet the budget; the nearest is the smallest of the space, as fp32: {'; '.join(broken)}"
-        )
 
     curves: list[Curve] = []
     seconds = clock.begin("supernet", job.time_s)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from sartor.recipes.feasible import feasible
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
 from sartor.records import Arch
@@ -118,12 +119,15 @@ def _space(shop: Workshop, width: int, depth: int, operators: tuple[str, ...]) -
 
 
 def _race(shop: Workshop, seconds: float, tick: Tick) -> list[dict[str, Any]]:
-    """One network an operator, trained alone for equal time; the better half again, from the start, for longer."""
+    """One network of each operator that can meet the budget, trained alone for equal time; the better half again, from
+    the start, for longer."""
     limit = shop.job.budget.max_latency_ms
+    smallest = {operator: _space(shop, *SIZES[0], (operator,)).smallest() for operator in OPERATORS}
+    operators = feasible(shop, smallest)
     entrants = {}
-    for operator in OPERATORS:
+    for operator in operators:
         entrants[operator] = _entrant(shop, operator, limit)
-        tick(0.3 * len(entrants) / len(OPERATORS), f"measuring {operator}")
+        tick(0.3 * len(entrants) / len(operators), f"measuring {operator}")
     results: list[dict[str, Any]] = []
     for rung in range(RUNGS):
         share = seconds / RUNGS / len(entrants)

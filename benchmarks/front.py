@@ -37,7 +37,6 @@ import torch
 from onnxruntime import InferenceSession
 from torch import nn
 
-import sartor
 from sartor.blocks import ConvNormAct, Residual
 from sartor.data import Dataset, in_order, open_data, shuffled
 from sartor.disk import read_json, write_json
@@ -47,6 +46,7 @@ from sartor.measure.device import cores, fingerprint
 from sartor.measure.target import OnnxRuntime
 from sartor.measure.torchvision_ops import define_missing_ops
 from sartor.models import build, resize
+from sartor.recipes.fit import fit
 from sartor.recipes.journal import Journal
 from sartor.records import Arch, parse_quantity
 from sartor.search.pareto import hypervolume_2d
@@ -56,6 +56,8 @@ from sartor.train.device import pick_device, place
 from sartor.train.loop import Recipe, train
 from sartor.train.recalibrate import recalibrate
 from sartor.train.steps import Inputs, plain_step
+
+IMPORTED = sorted((name, str(m.__file__)) for name, m in sys.modules.items() if name.partition(".")[0] == "sartor")
 
 WIDTHS = (8, 16, 24, 32)
 MOBILENETS = ("mobilenetv3_small_050", "mobilenetv3_small_075", "mobilenetv3_small_100")
@@ -182,7 +184,7 @@ def by_hand(arm: str, seed: int, time_s: float, folder: Path, data: Dataset) -> 
 
 def by_sartor(seed: int, time_s: float, folder: Path, source: Path, data: Dataset) -> list[dict[str, Any]]:
     """The front that fit ships, and the front of its fp32 files alone: those that int8 files beat are tested here."""
-    run = sartor.fit(source, time_s=time_s, seed=seed, out=folder / "run", max_latency_ms=CEILING_MS)
+    run = fit(source, time_s=time_s, seed=seed, out=folder / "run", max_latency_ms=CEILING_MS)
     assert run is not None
     points = [
         {
@@ -219,11 +221,13 @@ def test_arrays(data: Dataset, preprocess: Preprocess, side: int) -> Iterator[tu
 
 
 def code(arm: str) -> dict[str, str]:
-    """What decides an arm's accuracies beside its arguments: the code that trains it, and torch."""
-    package = Path(sartor.__file__).parent
-    parts = ["."] if arm == "fit" else ["blocks", "models", "train"]
-    files = sorted(file for part in parts for file in (package / part).rglob("*.py"))
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    """What decides an arm's accuracies beside its arguments: the code that trains it, and torch.
+
+    That is what is imported with the trainer, or with the whole fit; not what reports, serves and talks.
+    """
+    parts = ("blocks", "models", "train") if arm != "fit" else ("",)
+    used = [file for name, file in IMPORTED if name.startswith(tuple(f"sartor.{part}" for part in parts))]
+    digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in used)).hexdigest()[:12]
     return {"source": digest, "torch": torch.__version__}
 
 

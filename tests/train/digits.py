@@ -83,17 +83,17 @@ def fit(module: nn.Module, step, steps: int, seed: int) -> nn.Module:
     return train(module, step, batches, RECIPE, seconds=math.inf, max_steps=steps)
 
 
-def supernet(space: Space, schedule: Schedule, steps: int, seed: int = 0) -> Supernet:
+def supernet(space: Space, schedule: Schedule, steps: int, seed: int = 0, make=builder) -> Supernet:
     torch.manual_seed(seed)
-    net = Supernet(space, builder)
+    net = Supernet(space, make)
     fit(net, supernet_step(net, schedule, inputs(seed), RECIPE), steps, seed)
     return net
 
 
-def alone(arch: Arch, steps: int, seed: int = 0) -> float:
+def alone(arch: Arch, steps: int, seed: int = 0, make=builder) -> float:
     """Held-out accuracy of ``arch`` trained by itself for as many steps."""
     torch.manual_seed(seed)
-    network = builder(arch)
+    network = make(arch)
     return accuracy(fit(network, plain_step(network, inputs(seed), RECIPE, side=8), steps, seed), held_out())
 
 

@@ -22,6 +22,7 @@ from sartor.recipes.claim import about, begin, check_same_data, note, read_info,
 from sartor.recipes.curve import Curve
 from sartor.recipes.evidence import conclude
 from sartor.recipes.explore import explore, members
+from sartor.recipes.growth import growing
 from sartor.recipes.job import Job, data_name
 from sartor.recipes.journal import Journal
 from sartor.recipes.plan import Clock, plan
@@ -222,7 +223,7 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
 
         train(
             supernet,
-            supernet_step(supernet, SCHEDULES[shop.job.schedule], inputs, shop.recipe),
+            supernet_step(supernet, growing(SCHEDULES[shop.job.schedule]), inputs, shop.recipe),
             shop.batches,
             replace(shop.recipe, last_lr_share=HANDOVER, ema_half_life=SUPERNET_HALF_LIFE),
             seconds=seconds,

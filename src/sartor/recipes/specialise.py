@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sartor.models import Supernet
+from sartor.recipes.growth import side_at
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
 from sartor.records import Arch, Record
 from sartor.train.device import place
-from sartor.train.loop import Training, train
+from sartor.train.loop import Recipe, Step, Training, train
 from sartor.train.recalibrate import recalibrate
-from sartor.train.steps import family_step
+from sartor.train.steps import Inputs, family_step
 
 HANDOVER = 0.5
 """Of the peak learning rate: where the supernet's training ends and the members' goes on, down to zero. One triangle
@@ -26,6 +27,11 @@ the new shares of the time (docs/log.md)."""
 
 WARMUP = 0.02
 """Of the members' training: their momentum starts from nothing."""
+
+
+TURNS = 2
+"""Each member is trained in every second step, the largest in all: training them all took two thirds of a step, and
+what the largest then knows it teaches them (docs/log.md)."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,21 @@ def specialise(
     return made, tried
 
 
+def in_turns(networks: Sequence[nn.Module], sides: Sequence[int], inputs: Inputs, recipe: Recipe) -> Step:
+    """A step of the first network and every ``TURNS``-th of the others, each of which so has its turn; of all at
+    images that grow."""
+    steps: dict[tuple[int, ...], Step] = {}
+
+    def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
+        who = (0, *range(1 + index % TURNS, len(networks), TURNS))
+        now = tuple(side_at(sides[i], progress) for i in who)
+        if (key := who + now) not in steps:
+            steps[key] = family_step([networks[i] for i in who], now, inputs, recipe)
+        return steps[key](images, labels, progress, index)
+
+    return step
+
+
 def _train(
     shop: Workshop,
     networks: nn.ModuleList,
@@ -89,11 +110,12 @@ def _train(
     if shop.saved("specialised"):
         networks.load_state_dict(shop.load("specialised"))
         return
+    shares = 1 + (len(networks) - 1) / TURNS  # networks a step: clipped is the norm of all their gradients
     recipe = replace(
         shop.recipe,
         peak_lr=shop.recipe.peak_lr * HANDOVER,
         warmup=WARMUP,
-        clip_norm=shop.recipe.clip_norm * math.sqrt(len(networks)),  # it is the norm of all their gradients
+        clip_norm=shop.recipe.clip_norm * math.sqrt(shares),
     )
 
     def progress(state: Training, loss: float, lr: float) -> None:
@@ -102,7 +124,7 @@ def _train(
 
     train(
         networks,
-        family_step(list(networks), sides, shop.inputs("specialise", flip=flip), recipe),
+        in_turns(list(networks), sides, shop.inputs("specialise", flip=flip), recipe),
         shop.batches,
         recipe,
         seconds=seconds,

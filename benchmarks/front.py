@@ -223,10 +223,11 @@ def test_arrays(data: Dataset, preprocess: Preprocess, side: int) -> Iterator[tu
 def code(arm: str) -> dict[str, str]:
     """What decides an arm's accuracies beside its arguments: the code that trains it, and torch.
 
-    That is what is imported with the trainer, or with the whole fit; not what reports, serves and talks.
+    That is what is imported with the whole fit, or what trains a single network; not what reports, serves and talks.
     """
-    parts = ("blocks", "models", "train") if arm != "fit" else ("",)
-    used = [file for name, file in IMPORTED if name.startswith(tuple(f"sartor.{part}" for part in parts))]
+    parts = ("sartor.blocks", "sartor.models", "sartor.train") if arm != "fit" else ("sartor",)
+    left_out = ("sartor.models.supernet", "sartor.train.distill", "sartor.train.schedule") if arm != "fit" else ()
+    used = [file for name, file in IMPORTED if name.startswith(parts) and name not in left_out]
     digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in used)).hexdigest()[:12]
     return {"source": digest, "torch": torch.__version__}
 

@@ -37,4 +37,4 @@ def growing(schedule: Schedule) -> Schedule:
 def side_at(side: int, progress: float) -> int:
     """Pixels a side at ``progress`` of the members' training, for a network of ``side``: a multiple of 4."""
     share = max(at for at in SIDES if at[0] <= progress)[1]
-    return side if side < 16 else min(side, round(side * share / 4) * 4)
+    return side if side < 16 or share == 1.0 else min(side, round(side * share / 4) * 4)

@@ -1,0 +1,75 @@
+"""Small images first, members in turns: who is trained at which step, on how many pixels."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from sartor.recipes.growth import ALONE_UNTIL, growing, side_at
+from sartor.recipes.specialise import TURNS, in_turns
+from sartor.space import conv_space
+from sartor.train.augment import Preprocess
+from sartor.train.loop import Recipe
+from sartor.train.schedule import SCHEDULES
+from sartor.train.steps import Inputs
+
+PROGRESS = st.floats(0.0, 1.0)
+
+
+@given(st.integers(8, 256), PROGRESS, PROGRESS)
+def test_sides_grow_to_the_full_one(side: int, a: float, b: float) -> None:
+    first, second = sorted((a, b))
+    assert side_at(side, first) <= side_at(side, second) <= side_at(side, 1.0) == side
+    assert side_at(side, first) in (side, *range(8, side, 4))
+
+
+@given(st.sampled_from(sorted(SCHEDULES)), st.sampled_from([8, 32]), PROGRESS, st.integers(0, 9))
+def test_only_the_largest_alone_sees_fewer_pixels(name: str, resolution: int, progress: float, seed: int) -> None:
+    """And nothing else of a schedule changes."""
+    space = conv_space(resolution, width=32)
+    plain = SCHEDULES[name](space, random.Random(seed), progress)
+    grown = growing(SCHEDULES[name])(space, random.Random(seed), progress)
+    alone = all(turn.arch == space.largest() for turn in plain)
+    if not alone or progress >= ALONE_UNTIL:
+        assert grown == plain
+        return
+    smallest = min(c for choice in space.choices if choice.name == "resolution" for c in choice.options)
+    assert [turn.arch for turn in grown] == [space.largest().replace(resolution=smallest)] * len(plain)
+    assert [(t.distil, t.scale, t.rows) for t in grown] == [(t.distil, t.scale, t.rows) for t in plain]
+
+
+class Seen(nn.Module):
+    """A linear classifier that notes the pixels it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.sides: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sides.append(x.shape[-1])
+        return self.layer(x.mean((2, 3)))
+
+
+@given(st.integers(1, 7), PROGRESS)
+def test_the_largest_learns_in_every_step_and_each_member_in_its_turn(members: int, progress: float) -> None:
+    networks = [Seen() for _ in range(1 + members)]
+    sides = [32, *[20, 24, 28, 32, 20, 24, 28][:members]]
+    make = Inputs(Preprocess((0.5,) * 3, (0.2,) * 3), torch.device("cpu"), seed=0, shift=1, flip=True)
+    step = in_turns(networks, sides, make, Recipe())
+    images, labels = torch.randint(0, 255, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 4
+    for index in range(2 * TURNS):
+        for network in networks:
+            network.zero_grad()
+        before = [len(network.sides) for network in networks]
+        step(images, labels, progress, index)
+        trained = [len(network.sides) > n for network, n in zip(networks, before, strict=True)]
+        assert trained == [network.layer.weight.grad is not None for network in networks]
+        assert trained[0]
+    assert [len(network.sides) for network in networks] == [2 * TURNS, *[2] * members]
+    for network, side in zip(networks, sides, strict=True):
+        assert set(network.sides) == {side_at(side, progress)}

@@ -138,7 +138,7 @@ def test_progressive_shrinking():
     space = conv_space(32, width=32, depth=3, operators=("mbconv",))
     largest = space.largest()
     opened: list[set[str]] = []
-    for progress in (0.0, 0.29, 0.3, 0.49, 0.5, 0.69, 0.7, 1.0):
+    for progress in (0.0, 0.29, 0.31, 0.49, 0.51, 0.69, 0.71, 1.0):
         rng = random.Random(0)
         varied = set()
         for _ in range(200):
@@ -151,6 +151,10 @@ def test_progressive_shrinking():
     first, kernels, depths = {"resolution"}, {"resolution", "kernel"}, {"resolution", "kernel", "depth"}
     everything = depths | {"width", "expand", "se"}
     assert opened == [first, first, kernels, kernels, depths, depths, everything, everything]
+    only_widths = small_space((4, 8))  # what a space cannot vary takes no time from what it can
+    for progress, closed in ((0.29, True), (0.31, False)):
+        students = {progressive_shrinking(only_widths, random.Random(i), progress)[1].arch for i in range(20)}
+        assert (students == {only_widths.largest()}) is closed
     tiny = small_space((4, 8, 16), depth=2)
     assert step_error(tiny, partial(progressive_shrinking, middle=2)) < SUM_TOLERANCE
 

@@ -29,7 +29,7 @@ from train.digits import (
     supernet,
 )
 
-STEPS = 300
+STEPS = 200
 make = partial(build_vit, channels=1, classes=10, patch=2)
 SPACE = vit_space(8, width=32, depth=2)
 
@@ -53,7 +53,7 @@ def test_vit_resnas() -> None:
     uniform = vit_space(8, width=32, depth=2, stages=1).largest().replace(**{"s0.expand": 2})
     limit = macs(uniform)
     gains = []
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         net = supernet(SPACE, multi_arch, STEPS, seed, make)
 
         def evaluate(arch: Arch, net: Supernet = net) -> dict[str, float]:
@@ -64,4 +64,4 @@ def test_vit_resnas() -> None:
         found = search(SPACE, evaluate, evolve, evaluations=64, seed=seed)
         best = max((r for r in found if r.metrics["macs"] <= limit), key=lambda r: r.metrics["accuracy_val"])
         gains.append(alone(best.arch, STEPS, seed, make) - alone(uniform, STEPS, seed, make))
-    assert np.mean(gains) > 0
+    assert np.mean(gains) > 0.1  # 88 to 92 % to 28 to 42 % over seeds

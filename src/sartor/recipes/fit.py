@@ -39,8 +39,8 @@ from sartor.train.schedule import SCHEDULES
 from sartor.train.steps import supernet_step
 
 DEFAULT_SCHEDULE = "delayed_shrinking"
-"""That of the best whole fit so far (docs/log.md). ``benchmarks/schedules.py`` has single path ahead as a supernet, but
-its largest network behind, which teaches the members; fits with both on one space are still to be run."""
+"""That of the best whole fits (docs/log.md). ``benchmarks/schedules.py`` has single path ahead as a supernet, but its
+largest network behind, which teaches the members."""
 
 SUPERNET_HALF_LIFE = 0.04
 """Of the averaged weights, as a share of the supernet's training: its learning rate stays high, so more is averaged.
@@ -50,7 +50,7 @@ MOST_TOLD = 5
 """Skipped images named in the terminal at once; run.json lists them all."""
 
 MEMBERS = 5
-"""Networks that are specialised beside the largest: enough to cover a front, few enough to train."""
+"""Networks that the search hands on, the largest often one of them: enough to cover a front, few enough to train."""
 
 
 def fit(

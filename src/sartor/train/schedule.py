@@ -55,20 +55,30 @@ def sandwich(space: Space, rng: random.Random, progress: float, *, middle: int =
     return [Turn(space.largest()), *(Turn(a, distil=True) for a in (space.smallest(), *draws))]
 
 
+_FULL_UNTIL = 0.3
+_SHRINKING = ((("kernel",), 0.2), (("depth",), 0.2), (("width", "expand", "op", "se", "heads"), 0.3))
+"""Once-for-all's stages: what is opened, and its share of the time after ``_FULL_UNTIL``."""
+
+
 def progressive_shrinking(space: Space, rng: random.Random, progress: float, *, middle: int = 1) -> list[Turn]:
     """Elastic resolution from the start; then kernels, depths and widths are opened one after the other.
 
     Once-for-all (P058, arXiv:1908.09791 §3.3): the full network first, then ever smaller ones, distilled from it, with
-    what was opened staying open. The stages start at 0, 30, 50 and 70 % of training (OFA trains the full network first
-    for as long as all other stages together). Within a stage the archs are drawn uniformly.
+    what was opened staying open. Where a space has all of them, they are opened at 30, 50 and 70 % of training (OFA
+    trains the full network first for 30 %); what a space has no choice of takes no time, and the others share it.
+    Within a stage the archs are drawn uniformly.
     Deviations: the teacher is the current largest arch, not a frozen copy of it, which costs no second network; the
     subnets learn from it alone, where OFA adds the labels; and narrower layers are the first channels, not the most
     important ones by their L1 norm, so that extraction stays a slice; and one descent of the learning rate for all
     stages, where OFA begins a new one with each, so that what is opened late learns little in a short training.
     """
-    opened = [("resolution",), ("kernel",), ("depth",), ("width", "expand", "op", "se")]
-    starts = (0.0, 0.3, 0.5, 0.7)
-    free = {kind for kinds, start in zip(opened, starts, strict=True) if progress >= start for kind in kinds}
+    elastic = {c.name.rsplit(".", 1)[-1] for c in space.choices if len(c.options) > 1}
+    shares = {kinds: share for kinds, share in _SHRINKING if elastic & set(kinds)}
+    free, start = {"resolution"}, _FULL_UNTIL
+    for kinds, share in shares.items():
+        if progress >= start:
+            free |= set(kinds)
+        start += (1 - _FULL_UNTIL) * share / sum(shares.values())
     largest = space.largest()
     closed = {c.name: (c.options[-1],) for c in space.choices if c.name.rsplit(".", 1)[-1] not in free}
     stage = space.restrict(closed)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from sartor.recipes.probe import may_mirror
-from sartor.space import conv_space
+from sartor.data import open_data
+from sartor.recipes.job import Job
+from sartor.recipes.journal import Journal
+from sartor.recipes.plan import Clock
+from sartor.recipes.probe import TIME_FOR_TWO_S, may_mirror, probe
+from sartor.recipes.voice import Voice
+from sartor.recipes.workshop import Workshop
+from sartor.records import Budget
+from sartor.space import OPERATORS, conv_space
 
 
 @pytest.mark.parametrize(
@@ -28,3 +37,23 @@ def test_the_last_operator_is_the_largest_archs():
     for operators in (("pooled", "residual"), ("residual", "pooled")):
         space = conv_space(32, operators=operators)
         assert {v for k, v in space.largest().items() if k.endswith(".op")} == {operators[-1]}
+
+
+@pytest.mark.parametrize("time_s", [TIME_FOR_TWO_S / 2, TIME_FOR_TWO_S])
+def test_squeeze_excite_has_to_win_its_race(time_s: float, tmp_path: Path) -> None:
+    """In a long fit; in a short one it does not race."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    job = Job("digits", Budget(), time_s, "onnxruntime", 1, ("fp32",), 0, "sandwich")
+    shop = Workshop(job, open_data("digits"), tmp_path, journal, Clock(journal), Voice(0))
+    probed = probe(shop, 10.0, 5.0, lambda share, note: None)
+    plain = [r for r in probed.race if not r["se"]]
+    gated = [r for r in probed.race if r["se"]]
+    assert {r["operator"] for r in plain} == set(OPERATORS)
+    assert len(gated) == (time_s >= TIME_FOR_TWO_S)
+    assert all(r["arch"]["s0.se"] for r in gated)
+    assert not any(r["arch"]["s0.se"] for r in plain)
+    options = {c.options for c in probed.space.choices if c.name.endswith(".se")}
+    assert options == {(False, True) if probed.race[0]["se"] else (False,)}
+    for result in gated:  # at a latency near the one it has to beat
+        rival = next(r for r in plain if r["operator"] == result["operator"])
+        assert 1 / 3 < result["latency_ms"] / rival["latency_ms"] < 3

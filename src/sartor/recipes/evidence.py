@@ -19,7 +19,7 @@ from sartor.measure.target import open_target
 from sartor.models import resize
 from sartor.recipes.curve import Curve
 from sartor.recipes.explore import Explored
-from sartor.recipes.probe import Probed
+from sartor.recipes.probe import Probed, entrant
 from sartor.recipes.prove import Proof, arrays, ship
 from sartor.recipes.specialise import Made
 from sartor.recipes.workshop import Workshop
@@ -71,10 +71,11 @@ def conclude(
     info = disk.read_json(shop.path / "run.json")
     for record in tested:
         ship(shop, record, networks[record.name.removesuffix("-int8")], model_card(record, info))
+    held = {(c.name.rpartition(".")[2], option) for c in probed.space.choices for option in c.options}
     race = [
         {
-            "what": f"operator {r['operator']}",
-            "kept": any(r["operator"] in c.options for c in probed.space.choices if c.name.endswith(".op")),
+            "what": f"operator {entrant(r['operator'], r['se'])}",
+            "kept": ("op", r["operator"]) in held and (not r["se"] or ("se", True) in held),
             "why": f"validation {100 * r['accuracy']:.1f}% after {r['seconds']:.0f} s, {r['latency_ms']:.3f} ms",
         }
         for r in probed.race

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,7 +34,8 @@ MARGIN = 0.01
 the standard error of two accuracies on 5,000 images."""
 
 TIME_FOR_TWO_S = 3600.0
-"""From an hour on, a second operator that is close to the winner stays in the space; in less it only dilutes."""
+"""From an hour on, a second operator that is close to the winner stays in the space, and squeeze-excite races; in less
+they only dilute."""
 
 MIRROR_RATIO, LEARNT = 0.9, 0.2
 """Mirroring is used when mirrored images, unseen in training, keep at least this share of the accuracy beyond chance;
@@ -85,14 +86,19 @@ def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -
     """Race the operators for two thirds of ``seconds`` and size the space so that ``supernet_seconds`` can train it."""
     race = _race(shop, 0.65 * seconds, tick)
     winner = race[0]
-    kept = [r["operator"] for r in race if r["accuracy"] >= winner["accuracy"] - MARGIN]
-    kept = kept[:2] if shop.job.time_s >= TIME_FOR_TWO_S else kept[:1]
+    near = [r["operator"] for r in race if r["accuracy"] >= winner["accuracy"] - MARGIN]
+    kept = list(dict.fromkeys(near))[: 2 if _long(shop) else 1]
     operators = tuple(reversed(kept))  # the last is the largest arch's, which is trained the most
     flip = may_mirror(winner["accuracy"], winner["mirrored"], len(shop.dataset.classes))
-    size = shop.journal.once("size", lambda: _size(shop, operators, flip, supernet_seconds, 0.3 * seconds))
+    space_of = partial(_space, shop, operators=operators, se=bool(winner["se"]))
+    size = shop.journal.once("size", lambda: _size(shop, space_of, flip, supernet_seconds, 0.3 * seconds))
     width, depth = int(size[0]), int(size[1])
     tick(1.0, f"{'+'.join(kept)}, width {width}, depth {depth}")
-    return Probed(_space(shop, width, depth, operators), flip, race, width, depth)
+    return Probed(space_of(width, depth), flip, race, width, depth)
+
+
+def _long(shop: Workshop) -> bool:
+    return shop.job.time_s >= TIME_FOR_TWO_S
 
 
 def may_mirror(accuracy: float, mirrored: float, classes: int) -> bool:
@@ -102,18 +108,17 @@ def may_mirror(accuracy: float, mirrored: float, classes: int) -> bool:
     return learnt >= LEARNT * (1 - chance) and mirrored - chance >= MIRROR_RATIO * learnt
 
 
-def _space(shop: Workshop, width: int, depth: int, operators: tuple[str, ...]) -> Space:
-    """The space to train. Short runs leave out squeeze-excite and large kernels, which multiply the archs; untested."""
+def _space(shop: Workshop, width: int, depth: int, operators: tuple[str, ...], se: bool = False) -> Space:
+    """The space to train. Squeeze-excite is a choice where it won the race; short runs leave out large kernels and
+    expansions, which multiply the archs; untested."""
     space = conv_space(shop.dataset.resolution, width=width, depth=depth, operators=operators)
-    if shop.job.time_s >= TIME_FOR_TWO_S:
-        return space
     cut: dict[str, tuple[Any, ...]] = {}
     for choice in space.choices:
-        if choice.name.endswith(".se"):
+        if choice.name.endswith(".se") and not se:
             cut[choice.name] = (False,)
-        elif choice.name.endswith(".kernel"):
+        elif choice.name.endswith(".kernel") and not _long(shop):
             cut[choice.name] = (3,)
-        elif choice.name.endswith(".expand"):
+        elif choice.name.endswith(".expand") and not _long(shop):
             cut[choice.name] = (1, 2)
     return space.restrict(cut)
 
@@ -126,24 +131,29 @@ def _race(shop: Workshop, seconds: float, tick: Tick) -> list[dict[str, Any]]:
     operators = feasible(shop, smallest)
     entrants = {}
     for operator in operators:
-        entrants[operator] = _entrant(shop, operator, limit)
+        entrants[operator, False] = _entrant(shop, operator, limit)
         tick(0.3 * len(entrants) / len(operators), f"measuring {operator}")
     results: list[dict[str, Any]] = []
     for rung in range(RUNGS):
+        if rung > 0 and _long(shop):
+            best = results[0]["operator"]
+            entrants[best, True] = _entrant(shop, best, limit, se=True)
         share = seconds / RUNGS / len(entrants)
         runs = {}
-        for done, (operator, arch) in enumerate(entrants.items()):
-            tick(0.3 + 0.5 * (rung + done / len(entrants)) / RUNGS, f"racing {operator}")
-            runs[operator] = shop.journal.once(
-                f"race.{operator}.{rung}", partial(_run_one, shop, operator, arch, share)
+        for done, ((operator, se), arch) in enumerate(entrants.items()):
+            name = entrant(operator, se)
+            tick(0.3 + 0.5 * (rung + done / len(entrants)) / RUNGS, f"racing {name}")
+            runs[operator, se] = shop.journal.once(
+                f"race.{name}.{rung}", partial(_run_one, shop, operator, se, arch, share)
             )
         ranked = sorted(runs.values(), key=lambda r: -r["accuracy"])
-        results = [*ranked, *(r for r in results if r["operator"] not in runs)]
-        entrants = {r["operator"]: entrants[r["operator"]] for r in ranked[: max(1, len(ranked) // 2)]}
+        results = [*ranked, *(r for r in results if (r["operator"], r["se"]) not in runs)]
+        left = [(r["operator"], r["se"]) for r in ranked[: max(1, len(ranked) // 2)]]
+        entrants = {who: entrants[who] for who in left}
     return results
 
 
-def _entrant(shop: Workshop, operator: str, limit_ms: float | None) -> Arch:
+def _entrant(shop: Workshop, operator: str, limit_ms: float | None, *, se: bool = False) -> Arch:
     """The arch of ``operator`` whose measured latency is nearest to that of a plain residual network of width 32, or
     to ``limit_ms`` where that is less; of ten widths, so a few tens of per cent may remain between operators.
 
@@ -151,7 +161,7 @@ def _entrant(shop: Workshop, operator: str, limit_ms: float | None) -> Arch:
     """
     plain_ms = shop.draft_latency_ms(_uniform(shop, "residual", 32))
     target_ms = plain_ms if limit_ms is None else min(limit_ms, plain_ms)
-    archs = [_uniform(shop, operator, width) for width in (16, 20, 24, 28, 32, 40, 48, 64, 96, 128)]
+    archs = [_uniform(shop, operator, width, se=se) for width in (16, 20, 24, 28, 32, 40, 48, 64, 96, 128)]
     low, high = 0, len(archs) - 1  # wider is slower: bisect for the first that is over, its neighbour may be nearer
     while low < high:
         middle = (low + high) // 2
@@ -162,7 +172,7 @@ def _entrant(shop: Workshop, operator: str, limit_ms: float | None) -> Arch:
     return min(archs[max(0, low - 1) : low + 1], key=lambda a: abs(math.log(shop.draft_latency_ms(a) / target_ms)))
 
 
-def _uniform(shop: Workshop, operator: str, width: int) -> Arch:
+def _uniform(shop: Workshop, operator: str, width: int, *, se: bool = False) -> Arch:
     """A hand-made network: one operator, one block a stage, kernel 3, expansion 2 or 4 as its paper has it; each stage
     twice as wide as the one before, in multiples of 16."""
     space = conv_space(shop.dataset.resolution, width=max(16, width // 16 * 16), depth=1, operators=(operator,))
@@ -170,7 +180,7 @@ def _uniform(shop: Workshop, operator: str, width: int) -> Arch:
     for name in list(options):
         stage, _, kind = name.rpartition(".")
         if kind == "se":
-            options[name] = False
+            options[name] = se
         elif kind == "kernel":
             options[name] = 3
         elif kind == "expand":
@@ -180,18 +190,19 @@ def _uniform(shop: Workshop, operator: str, width: int) -> Arch:
     return Arch(options)
 
 
-def _run_one(shop: Workshop, operator: str, arch: Arch, seconds: float) -> dict[str, Any]:
+def _run_one(shop: Workshop, operator: str, se: bool, arch: Arch, seconds: float) -> dict[str, Any]:
     torch.manual_seed(shop.job.seed)
     side = int(arch["resolution"])
     network = place(shop.build(arch), shop.device)
     step = plain_step(network, shop.inputs(f"race {operator}", flip=False), shop.recipe, side=side)
-    name = f"race.{operator}.{seconds:.3f}"
+    name = f"race.{entrant(operator, se)}.{seconds:.3f}"
     seconds_a_step(network, step, shop.batches, limit_s=0.0)  # new shapes and cold code at no operator's expense
     train(network, step, shop.batches, shop.recipe, seconds=seconds, name=name, decide=shop.journal.once)
     right = shop.validate(network, side)
     mirrored = accuracy(network, ((mirror(x), y) for x, y in shop.validation(side)))
     return {
         "operator": operator,
+        "se": se,
         "accuracy": right,
         "mirrored": mirrored,
         "latency_ms": shop.draft_latency_ms(arch),
@@ -201,7 +212,7 @@ def _run_one(shop: Workshop, operator: str, arch: Arch, seconds: float) -> dict[
 
 
 def _size(
-    shop: Workshop, operators: tuple[str, ...], flip: bool, supernet_seconds: float, limit_s: float
+    shop: Workshop, space_of: Callable[[int, int], Space], flip: bool, supernet_seconds: float, limit_s: float
 ) -> tuple[int, int]:
     """The costliest (width, depth) whose largest arch can be trained for enough steps and is near the latency budget.
 
@@ -211,7 +222,7 @@ def _size(
     limit = shop.job.budget.max_latency_ms
 
     def fits(width: int, depth: int) -> bool:
-        space = _space(shop, width, depth, operators)
+        space = space_of(width, depth)
         if limit is not None and shop.draft_latency_ms(space.largest()) > 2 * limit:
             return False
         rate = shop.journal.once(f"size.{width}.{depth}", lambda: _seconds_a_step(shop, space, flip))
@@ -247,10 +258,17 @@ def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
     return sum(taken[TIMED_STEPS:]) / TIMED_STEPS
 
 
+def entrant(operator: str, se: bool) -> str:
+    """What raced: ``pooled``, ``pooled+se``."""
+    return f"{operator}{'+se' if se else ''}"
+
+
 def describe(race: Sequence[Mapping[str, Any]]) -> str:
     """The race in a line: ``pooled 61.2% after 16 s, mbconv 31.4% after 8 s, at 0.21 to 0.25 ms``."""
     latencies = [r["latency_ms"] for r in race]
-    names = ", ".join(f"{r['operator']} {100 * r['accuracy']:.1f}% after {r['seconds']:.0f} s" for r in race)
+    names = ", ".join(
+        f"{entrant(r['operator'], r['se'])} {100 * r['accuracy']:.1f}% after {r['seconds']:.0f} s" for r in race
+    )
     return f"{names}, at {min(latencies):.3f} to {max(latencies):.3f} ms"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from sartor.errors import InputError
 
 X = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 3), dtype=np.uint8)
 Y = np.arange(30) % 3
+NOBODY = 65534
 NAN = X / np.float32(255)
 NAN[3, 2, 1, 0] = np.nan
 
@@ -124,12 +127,21 @@ def test_pipes_in_a_folder_are_not_waited_for(write):
     assert sum(split["n"] for split in open_data(folder).splits.values()) == 30
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_folders_that_may_not_be_read(write):
-    folder = write.folder(X, Y)
-    folder.chmod(0)
-    refused(folder, "permission denied")
-    folder.chmod(0o700)
+    """Asked by somebody who is not root, who may read everything."""
+    source = write.folder(X, Y)
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as open_to_all:
+        folder = shutil.copytree(source, Path(open_to_all) / "photos")
+        Path(open_to_all).chmod(0o755)
+        folder.chmod(0)
+        try:
+            if user == 0:
+                os.seteuid(NOBODY)
+            refused(folder, "permission denied")
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o700)
 
 
 def test_parquet(write, tmp_path):

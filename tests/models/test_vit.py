@@ -75,6 +75,8 @@ def test_exports_and_counts(tmp_path: Path) -> None:
         network = build_vit(arch, channels=3, classes=10, patch=4).eval()
         export_onnx(network, (3, 16, 16), tmp_path / "vit.onnx")
         assert parity(network, tmp_path / "vit.onnx", (3, 16, 16)) < 1e-5
+        export_onnx(network, (3, 16, 16), tmp_path / "draft.onnx", draft=True)
+        assert parity(network, tmp_path / "draft.onnx", (3, 16, 16)) < 1e-5
         expected, tokens, before = 16 * 3 * 16 * int(arch["s0.width"]), 16, 0
         for stage in ("s0", "s1"):
             width, inner = int(arch[f"{stage}.width"]), PER_HEAD * int(arch[f"{stage}.heads"])

@@ -46,11 +46,12 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialReduction(nn.Module):
-    """Residual spatial reduction (ViT-ResNAS, arXiv:2109.00642 §3.1): a quarter of the tokens, more channels.
+    """Residual spatial reduction (ViT-ResNAS, arXiv:2109.00642): a quarter of the tokens, more channels.
     [b, c_in, h, w] → [b, c_out, ceil(h/2), ceil(w/2)].
 
     The branch normalises and convolves with stride 2; the skip connection averages 2x2 tokens and keeps its channels,
     the first ``c_out`` of them or all with zeros behind, so that it has no weights and is a slice at every width.
+    The paper only widens.
     """
 
     def __init__(self, c_in: int, c_out: int):

@@ -222,8 +222,8 @@ def _quantized(
 
 
 def _compact(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Numbers for tensors' names and no stored shapes: they were a quarter of a small network's file, and size has a
-    budget. Nodes that compute keep their names, by which they are found in a profile."""
+    """Numbers for tensors' names and no stored shapes: they are much of a small network's file, and size has a budget.
+    Nodes that compute keep their names, by which they are found in a profile."""
     graph = proto.graph
     graph.ClearField("value_info")
     numbers = {value.name: value.name for value in (*graph.input, *graph.output)} | {"": ""}

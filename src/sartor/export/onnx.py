@@ -67,7 +67,7 @@ def _script_export(model: nn.Module, images: torch.Tensor) -> onnx.ModelProto:
             opset_version=OPSET,
         )
         proto = onnx.load(str(file))
-    _spell_out(proto, [name for name, parameter in model.named_parameters() if parameter.dim() == 4])
+    _spell_out(proto, [f"{name}.weight" for name, part in model.named_modules() if isinstance(part, nn.Conv2d)])
     return proto
 
 
@@ -89,8 +89,9 @@ def _spell_out(proto: onnx.ModelProto, weights: Sequence[str]) -> None:
         graph.node.remove(node)
     names = {value.name: value.name for value in (*graph.input, *graph.output)} | {"": ""}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    for node, weight in zip(convolutions, weights, strict=False):
-        names |= dict(zip(node.input[1:], (weight, f"{weight}_bias"), strict=False))
+    for node, weight in zip(convolutions, weights, strict=False):  # in another order perhaps, and just as long
+        if node.input[1] not in weights and weight not in held:
+            names |= dict(zip(node.input[1:], (weight, f"{weight}_bias"), strict=False))
     names |= {tensor.name: tensor.name for tensor in graph.initializer if tensor.name not in names}
     for tensor in graph.initializer:
         tensor.name = names[tensor.name]

@@ -55,10 +55,11 @@ class VisionTransformer(nn.Module):
 
 
 def build_vit(arch: Mapping[str, Option], *, channels: int, classes: int, patch: int) -> VisionTransformer:
-    """The network of ``arch`` with fresh weights. ViT-ResNAS (P067, arXiv:2109.00642 §3).
+    """The network of ``arch`` with fresh weights. After ViT-ResNAS (P067, arXiv:2109.00642).
 
     ``patch``: pixels a side of a token, which a convolution as wide makes (ViT's stem; the paper's has three
-    convolutions). The arch's resolution is to be a multiple of it. Positions are learnt, a parameter a stage.
+    more before it). The arch's resolution is to be a multiple of it. Positions are learnt, a parameter a stage.
+    Deviation: the mean over the tokens is classified, where the paper has a class token.
     """
     width, side = int(arch["s0.width"]), int(arch["resolution"]) // patch
     stem = nn.Conv2d(channels, width, patch, patch)

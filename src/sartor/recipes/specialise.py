@@ -28,11 +28,10 @@ the new shares of the time (docs/log.md)."""
 WARMUP = 0.02
 """Of the members' training: their momentum starts from nothing."""
 
-
 TURNS = 2
 """The faster half of the members is trained in every second step, the slower half and the largest in all. All in all of
-them took two thirds of a step from the largest, which teaches them; all in turns left those in the middle behind
-(docs/log.md). Small networks reach what they can hold sooner. This division is to be measured in a whole fit yet."""
+them took most of the time from the largest, which teaches them; all in turns left those in the middle behind
+(docs/log.md). This division is still to be measured in a whole fit."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def in_turns(networks: Sequence[nn.Module], sides: Sequence[int], inputs: Inputs
     """A step of the largest network, the slower half of the others, which come fastest first, and every ``TURNS``-th of
     the faster half, each of which so has its turn; of all at images that grow."""
     steps: dict[tuple[int, ...], Step] = {}
-    middle = 1 + (len(networks) - 1) // 2
+    middle = 1 + _faster(networks)
 
     def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
         who = (0, *range(1 + index % TURNS, middle, TURNS), *range(middle, len(networks)))
@@ -97,6 +96,11 @@ def in_turns(networks: Sequence[nn.Module], sides: Sequence[int], inputs: Inputs
         return steps[key](images, labels, progress, index)
 
     return step
+
+
+def _faster(networks: Sequence[nn.Module] | nn.ModuleList) -> int:
+    """How many of the members, the largest left out, are the faster half."""
+    return (len(networks) - 1) // 2
 
 
 def _train(
@@ -112,7 +116,7 @@ def _train(
     if shop.saved("specialised"):
         networks.load_state_dict(shop.load("specialised"))
         return
-    faster = (len(networks) - 1) // 2
+    faster = _faster(networks)
     shares = len(networks) - faster + faster / TURNS  # networks a step: clipped is the norm of all their gradients
     recipe = replace(
         shop.recipe,

@@ -11,7 +11,7 @@ PER_HEAD = 8
 
 
 def vit_space(resolution: int, *, width: int = 32, depth: int = 3, stages: int = 2) -> Space:
-    """The sub-networks of one enlarged network (ViT-ResNAS, P067, arXiv:2109.00642 §4.1): per stage the width of the
+    """The sub-networks of one enlarged network (ViT-ResNAS, P067, arXiv:2109.00642): per stage the width of the
     embedding, heads, expansion of the perceptron and depth.
 
     ``width`` is the widest first stage; each later stage doubles it on a quarter of the tokens. ``resolution`` (pixels

@@ -64,6 +64,6 @@ def test_vit_resnas() -> None:
         found = search(SPACE, evaluate, evolve, evaluations=64, seed=seed)
         best = max((r for r in found if r.metrics["macs"] <= limit), key=lambda r: r.metrics["accuracy_val"])
         gains.append(alone(best.arch, STEPS, seed, make) - alone(uniform, STEPS, seed, make))
-    # In so few steps the uniform one, which is all linear layers, hardly learns: with a recipe of its own the gain would
+    # In so few steps the uniform one, all linear layers, hardly learns: with a recipe of its own the gain would
     # be fairer, and until then the row stays open.
     assert np.mean(gains) > 0.1

@@ -50,7 +50,7 @@ MOST_TOLD = 5
 """Skipped images named in the terminal at once; run.json lists them all."""
 
 MEMBERS = 5
-"""Networks that the search hands on, the largest often one of them: enough to cover a front, few enough to train."""
+"""Networks that the search hands on, the largest one of them: enough to cover a front, few enough to train."""
 
 
 def fit(
@@ -154,7 +154,7 @@ def _work(shop: Workshop) -> None:
         explored = explore(shop, supernet, seconds, probed.flip, tick)
     times.append({"stage": "search", "seconds": clock.end("search")})
     evaluated = list({r.arch: r for r in (*explored.found, *explored.sampled)}.values())  # the random ones too
-    chosen = members(shop, evaluated, MEMBERS)
+    chosen = members(shop, evaluated, MEMBERS, supernet.space.largest(), seconds)
     for record in chosen:
         voice.detail(f"  {_line(record)}")
     voice.say(f"  {len(evaluated)} networks measured, {explored.ranked:,} ranked; {len(chosen)} go on")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,12 +64,13 @@ comes last, and so is taken: it leaves more widths to cut to. A choice, not the 
 RUNGS = 2
 """Of the race: all operators for half of its time, the better two for the other half."""
 
-TIMED_STEPS = 4
+TIMED_STEPS = 5
 
-STEPS_NEEDED, EPOCHS_NEEDED, IN_SECONDS = 1050, 12, 360.0
+STEPS_NEEDED, EPOCHS_NEEDED, IN_SECONDS = 850, 12, 360.0
 """A larger space is taken only when its largest network alone could be trained for this many steps in ``IN_SECONDS``
 (more time goes into steps and size alike: their number grows with its root), or epochs where those are fewer, in the
-supernet's time. Chosen between twenty-minute fits whose networks were too large and too small (docs/log.md)."""
+supernet's time. Steps at full size: the small images of the first ones make them a quarter more. Chosen between
+twenty-minute fits whose networks were too large and too small (docs/log.md)."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ def _size(
 
 
 def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
-    """Seconds a step of the largest arch alone. The first steps only warm up: they touch fresh memory."""
+    """Seconds a step of the largest arch alone, median. The first steps only warm up: they touch fresh memory."""
     largest = space.largest()
     network = place(shop.build(largest), shop.device)
     step = plain_step(network, shop.inputs("size", flip=flip), shop.recipe, side=int(largest["resolution"]))
@@ -255,7 +257,7 @@ def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
         begin = time.monotonic()
         step(images, labels, 0.5, index)
         taken.append(time.monotonic() - begin)
-    return sum(taken[TIMED_STEPS:]) / TIMED_STEPS
+    return statistics.median(taken[TIMED_STEPS:])
 
 
 def entrant(operator: str, se: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -178,6 +178,19 @@ class Workshop:
                 return {"latency_ms": float(latency.median_ms), **nearest}
 
         return dict(self.journal.once(f"draft.{arch.key}", measure))
+
+    def side_by_side(self, archs: Sequence[Arch], seconds_each: float) -> list[float]:
+        """Latencies (ms) of drafts of ``archs``, timed in turns: their ratios hold where the machine's pace, which
+        drifts by a half within minutes on a shared one, has blurred those measured one by one."""
+
+        def measure() -> list[float]:
+            with tempfile.TemporaryDirectory() as folder:
+                files = [Path(folder) / f"{index}.onnx" for index in range(len(archs))]
+                for arch, file in zip(archs, files, strict=True):
+                    export_onnx(self.build(arch), self.shape(arch), file, draft=True)
+                return [float(x.median_ms) for x in self.target.latencies(files, runs=100, budget_s=seconds_each)]
+
+        return list(self.journal.once("side_by_side." + ".".join(arch.key for arch in archs), measure))
 
     def draft_latency_ms(self, arch: Arch) -> float:
         return self.draft(arch)["latency_ms"]

@@ -6,28 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from recipes.shop import workshop
 from sartor.compress.quantize import quantize_int8
-from sartor.data import open_data
 from sartor.errors import BudgetError
 from sartor.export.onnx import export_onnx
 from sartor.measure.counts import counts
 from sartor.measure.memory import peak_activation_bytes
 from sartor.recipes.feasible import feasible
-from sartor.recipes.job import Job
-from sartor.recipes.journal import Journal
-from sartor.recipes.plan import Clock
 from sartor.recipes.probe import SIZES
-from sartor.recipes.voice import Voice
 from sartor.recipes.workshop import Workshop
 from sartor.records import Arch, Budget
 from sartor.space import OPERATORS, conv_space
 from sartor.train.recalibrate import recalibrate
-
-
-def workshop(path: Path, budget: Budget, precision: tuple[str, ...] = ("fp32", "int8")) -> Workshop:
-    journal = Journal(path / "journal.jsonl")
-    job = Job("digits", budget, 60.0, "onnxruntime", 1, precision, 0, "sandwich")
-    return Workshop(job, open_data("digits"), path, journal, Clock(journal), Voice(0))
 
 
 def smallest() -> dict[str, Arch]:

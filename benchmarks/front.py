@@ -2,6 +2,7 @@
 
     python benchmarks/front.py --time 20m --seeds 0,1
     python benchmarks/front.py --time 60m --seeds 0 --arms resnet20,fit
+    python benchmarks/front.py --time 20m --seeds 0 --cached-only --picture docs/front.svg
 
 Arms, each given the same total time T on this machine, one at a time:
   resnet20     ResNet-20 of widths 8, 16, 24, 32, each trained alone for T/4
@@ -39,7 +40,7 @@ from torch import nn
 
 from sartor.blocks import ConvNormAct, Residual
 from sartor.data import Dataset, in_order, open_data, shuffled
-from sartor.disk import read_json, write_json
+from sartor.disk import read_json, write_atomic, write_json
 from sartor.export.onnx import export_onnx
 from sartor.measure.accuracy import accuracy
 from sartor.measure.device import cores, fingerprint
@@ -48,7 +49,7 @@ from sartor.measure.torchvision_ops import define_missing_ops
 from sartor.models import build, resize
 from sartor.recipes.fit import fit
 from sartor.recipes.journal import Journal
-from sartor.records import Arch, parse_quantity
+from sartor.records import Arch, Record, parse_quantity
 from sartor.search.pareto import hypervolume_2d
 from sartor.space import conv_space
 from sartor.train.augment import Preprocess
@@ -299,6 +300,18 @@ def table(points: list[dict[str, Any]]) -> None:
         )
 
 
+def picture(points: list[dict[str, Any]], title: str, file: Path) -> None:
+    """Every network in one picture: the fit's by precision, the baselines as crosses."""
+    from sartor.report.figure import front_svg  # here, because what an arm is made by does not hang on it
+
+    ours = [
+        Record(p["name"], Arch({}), p["precision"], {k: p[k] for k in ("accuracy_test", "latency_ms")})
+        for p in points
+        if p["arm"] == "fit"
+    ]
+    write_atomic(file, front_svg(ours, [p for p in points if p["arm"] != "fit"], title=title))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time", default="20m")
@@ -307,6 +320,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "sartor" / "front")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--cached-only", action="store_true", help="print the table of what is there; train nothing")
+    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the networks of the last seed")
     options = parser.parse_args()
     source = options.data or Path(os.environ.get("SARTOR_DATA", "../shared/data")) / "cifar10"
     if not source.exists():
@@ -331,6 +345,9 @@ def main() -> None:
             f"\nseed {seed}, {time_s / 60:.0f} min an arm: {device['cpu']}, {device['cores']} cores, 1 thread, batch 1"
         )
         table(points)
+        if options.picture:
+            title = f"CIFAR-10, {time_s / 60:.0f} minutes a method on {device['cores']} cores: sartor fit and baselines"
+            picture(points, title, options.picture)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python benchmarks/resume.py [--runs 10] [--time 20s]
 
-One run of `sartor fit digits` is left alone; ten more begin on its recorded plan, are killed once at a random moment,
-and go on with the same command. Prints for each the moment, whether it lost a finished evaluation, and whether every
+One run of `sartor fit digits` is left alone. Ten more are killed once at a random moment and go on with the same
+command: half begin on the first one's recorded plan and are compared with it, half write their own, on which another is
+then run that is never killed. Prints for each the moment, whether it lost a finished evaluation, and whether every
 accuracy, latency and count of its front is the same.
 """
 
@@ -58,24 +59,38 @@ def main() -> None:
         begin = time.monotonic()
         subprocess.run(command(whole, options.time), check=True, stdout=subprocess.DEVNULL)
         longest = time.monotonic() - begin
-        expected, same = front(whole), 0
+        same = 0
         for index in range(options.runs):
             out = Path(folder) / f"killed{index}"
-            out.mkdir()
-            shutil.copy(whole / "journal.jsonl", out)
-            process = subprocess.Popen(command(out, options.time), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            moment = rng.uniform(1, longest)
-            time.sleep(moment)
-            process.send_signal(signal.SIGKILL)
-            ended = process.wait() == 0
+            recorded = index % 2 == 0
+            while True:  # until a kill hits: a run on a recorded plan is done sooner
+                out.mkdir()
+                if recorded:
+                    shutil.copy(whole / "journal.jsonl", out)
+                moment = rng.uniform(1, longest)
+                begun = command(out, options.time)
+                process = subprocess.Popen(begun, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(moment)
+                process.send_signal(signal.SIGKILL)
+                if process.wait() == -signal.SIGKILL:
+                    break
+                longest = moment
+                shutil.rmtree(out)
             before = evaluations(out)
             subprocess.run(command(out, options.time), check=True, stdout=subprocess.DEVNULL)
             lost = len(before - evaluations(out))
-            equal = front(out) == expected
+            twin = whole if recorded else Path(folder) / f"twin{index}"
+            if not recorded:  # never killed, on the plan that the killed one wrote
+                twin.mkdir()
+                shutil.copy(out / "journal.jsonl", twin)
+                subprocess.run(command(twin, options.time), check=True, stdout=subprocess.DEVNULL)
+            equal = front(out) == front(twin)
             same += equal and not lost
-            state = "had ended" if ended else "killed"
+            whose = "on the first run's plan" if recorded else "on its own plan"
             print(
-                f"run {index}: {state} at {moment:.1f} s; of {len(before)} evaluations lost {lost}; same front: {equal}"
+                f"run {index}: {whose}, killed at {moment:.1f} s; of {len(before)} evaluations lost {lost}; "
+                f"same front: {equal}",
+                flush=True,
             )
         print(f"{same} of {options.runs} ended with the same front and lost nothing")
 

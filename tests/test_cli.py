@@ -258,8 +258,15 @@ def test_dry_run_prints_a_plan_and_writes_nothing(tmp_path: Path) -> None:
     outcome = run(*FIT, "--out", tmp_path / "run", "--dry-run", cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     for stage in ("supernet", "search", "specialise", "prove"):
-        assert stage in outcome.stderr  # where all that a fit says goes: stdout is for the result
+        assert stage in outcome.stdout  # the plan is a dry run's result
+    assert "1,797 images of 10 classes at 8 pixels" in outcome.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_looks_at_the_data(tmp_path: Path) -> None:
+    outcome = run("fit", tmp_path / "nowhere", "--dry-run", cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert "nowhere" in outcome.stderr
 
 
 @pytest.mark.heavy

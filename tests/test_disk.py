@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sartor.disk import lock, read_json, write_atomic, write_json
+from sartor.disk import lock, read_json, sweep, write_atomic, write_json
 from sartor.errors import InputError, WriteError
 
 
@@ -108,3 +108,14 @@ def test_the_lock_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> 
     process.wait()
     with lock(tmp_path):
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_sweep_takes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    left = tmp_path / "models" / ".model.onnx.abc.part"
+    left.write_bytes(b"half")
+    folder = tmp_path / ".photos.part"
+    folder.mkdir()
+    sweep(tmp_path)
+    assert not left.exists()
+    assert folder.is_dir()

@@ -306,6 +306,7 @@ def measure(
         str,
         typer.Argument(metavar="MODEL", help="timm:NAME, an .onnx file, a model folder, or file.py:function."),
     ],
+    target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the file.")] = "onnxruntime",
     threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs.")] = 200,
     as_json: Json = False,
@@ -321,7 +322,7 @@ def measure(
     """
     from sartor.measure.model import measure_model
 
-    terminal.print_measured(measure_model(model, threads=threads, runs=runs), as_json)
+    terminal.print_measured(measure_model(model, target=target, threads=threads, runs=runs), as_json)
 
 
 @app.command()

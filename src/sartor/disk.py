@@ -20,7 +20,8 @@ from typing import Any
 from sartor.errors import InputError, WriteError
 
 
-def _explain(error: OSError, path: Path) -> WriteError:
+def explain(error: OSError, path: Path) -> WriteError:
+    """What kept ``path`` from being written, and the fix, in one line."""
     reasons = {
         errno.ENOSPC: "the disk is full: free some space and run the same command again",
         errno.EDQUOT: "your disk quota is used up: free some space and run the same command again",
@@ -38,7 +39,7 @@ def make_dir(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
     return path
 
 
@@ -52,7 +53,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -67,7 +68,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain(error, path) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -78,9 +79,14 @@ def is_part(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left below ``folder``. Call it under the folder's :func:`lock`."""
+    """Remove what killed processes left below ``folder``. Call it under the folder's :func:`lock`, once it is known to
+    be a run's: in another folder such files may be another process's."""
     for part in folder.rglob(".*.part"):
-        part.unlink(missing_ok=True)
+        try:
+            if not part.is_dir():
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            raise explain(error, part) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -108,7 +114,7 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         file = (folder / ".lock").open("a+")
     except OSError as error:
-        raise _explain(error, folder / ".lock") from error
+        raise explain(error, folder / ".lock") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,8 +124,11 @@ def lock(folder: Path) -> Iterator[None]:
             raise InputError(
                 f"{folder} is in use by process {holder}: wait for it, stop it, or choose another --out"
             ) from error
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            file.seek(0)
+            file.truncate()
+            file.write(str(os.getpid()))
+            file.flush()
+        except OSError as error:
+            raise explain(error, folder / ".lock") from error
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -58,7 +59,8 @@ def print_front(run: Run, as_json: bool) -> None:
     print(f"report:   {run.path / 'report.html'}")
     # Rounded up by up to 5%, so that the command shown does pick this member.
     limit = units.plain(float(f"{picked.metrics['latency_ms'] * 1.05:.2g}"))
-    print(f"pick one: sartor pick {run.path} --max-latency {limit}ms -o {run.path.name}-model")
+    out = shlex.quote(f"{run.path.name}-model")
+    print(f"pick one: sartor pick {shlex.quote(str(run.path))} --max-latency {limit}ms -o {out}")
 
 
 def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
@@ -98,7 +100,7 @@ def print_member(member: Member, as_json: bool) -> None:
 
     print_rich(front_table([member.record]))
     print(f"{member.record.name} is in {member.path}")
-    print(f"use it: sartor predict {member.path} FILES…")
+    print(f"use it: sartor predict {shlex.quote(str(member.path))} FILES…")
 
 
 def print_systems(systems: Sequence[System], as_json: bool) -> None:

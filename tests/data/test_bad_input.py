@@ -39,6 +39,8 @@ def refused(source, message: str, **options) -> None:
         (X.astype(np.int64), Y, "not int64: convert"),
         (X > 9, Y, "not bool: convert"),
         (X.transpose(0, 3, 1, 2), Y, r"channels first: convert with x.transpose\(0, 2, 3, 1\)"),
+        (np.float32(1), Y, "a single number"),
+        (np.concatenate([X, X[..., :1]], axis=3), Y, r"alpha channel: leave it out with x\[\.\.\., :3\]"),
         (X[..., :2], Y, r"\(N, H, W, 3\), not \(30, 6, 6, 2\)"),
         (X[0, 0], Y, "must have the shape"),
         (X[:0], Y[:0], "there are no images"),
@@ -142,6 +144,27 @@ def test_folders_that_may_not_be_read(write):
         finally:
             os.seteuid(user)
             folder.chmod(0o700)
+
+
+def test_an_image_that_may_not_be_read_is_skipped(write):
+    """Asked by somebody who is not root, as above."""
+    source = write.folder(np.repeat(X, 10, axis=0), np.repeat(Y, 10))
+    assert not open_data(source).skipped  # and all that decoding imports is there before the user changes
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as open_to_all:
+        folder = shutil.copytree(source, Path(open_to_all) / "photos")
+        Path(open_to_all).chmod(0o755)
+        hidden = sorted(folder.rglob("*.png"))[0]
+        hidden.chmod(0)
+        try:
+            if user == 0:
+                os.seteuid(NOBODY)
+            data = open_data(folder)
+        finally:
+            os.seteuid(user)
+    assert len(data.skipped) == 1
+    assert hidden.name in data.skipped[0]
+    assert "permission denied" in data.skipped[0].lower()
 
 
 def test_parquet(write, tmp_path):

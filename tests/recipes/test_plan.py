@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,24 @@ def test_with_time_enough_the_shares_decide():
     hour = plan(3600)
     assert hour.seconds == pytest.approx({name: 3600 * stage.share for name, stage in STAGES.items()})
     assert [line.split()[0] for line in hour.lines()] == list(STAGES)
+
+
+def test_the_work_of_a_killed_process_counts(tmp_path: Path):
+    """Up to its last decision: a stage that is gone on with has what was left of it, not all of it again."""
+    path = tmp_path / "journal.jsonl"
+    killed = Journal(path)
+    clock = Clock(killed)
+    first = clock.begin("supernet", 1000.0)
+    time.sleep(0.05)
+    before = clock.elapsed
+    killed.once("supernet.100", lambda: {"elapsed": 0.05})
+    after = clock.elapsed
+    journal = Journal(path)
+    assert before - 0.01 <= journal.worked <= after + 0.01  # it is written down to hundredths
+    resumed = Clock(journal)
+    assert resumed.begin("supernet", 1000.0) == first
+    assert resumed.elapsed >= journal.worked
+    assert resumed.end("supernet") >= 0.04
 
 
 def test_a_stage_that_ends_early_leaves_its_time_to_the_others(tmp_path: Path):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from recipes.shop import workshop
 from sartor.data import open_data
+from sartor.recipes.feasible import may_fit
 from sartor.recipes.job import Job
 from sartor.recipes.journal import Journal
 from sartor.recipes.plan import Clock
-from sartor.recipes.probe import TIME_FOR_TWO_S, may_mirror, probe
+from sartor.recipes.probe import SIZES, TIME_FOR_TWO_S, _middle, _size, _space, may_mirror, probe
 from sartor.recipes.voice import Voice
 from sartor.recipes.workshop import Workshop
 from sartor.records import Budget
@@ -37,6 +40,15 @@ def test_the_last_operator_is_the_largest_archs():
     for operators in (("pooled", "residual"), ("residual", "pooled")):
         space = conv_space(32, operators=operators)
         assert {v for k, v in space.largest().items() if k.endswith(".op")} == {operators[-1]}
+
+
+def test_a_space_is_no_larger_than_its_budget(tmp_path: Path) -> None:
+    """With time enough for any width: in a wide space the smallest networks are wide too."""
+    shop = workshop(tmp_path, Budget(max_size_bytes=22_000))
+    space_of = partial(_space, shop, operators=("residual",))
+    width, depth = _size(shop, space_of, flip=False, supernet_seconds=1e6, limit_s=60.0)
+    assert may_fit(shop, _middle(space_of(width, depth)))
+    assert not all(may_fit(shop, space_of(*size).smallest()) for size in SIZES)
 
 
 @pytest.mark.parametrize("time_s", [TIME_FOR_TWO_S / 2, TIME_FOR_TWO_S])

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sartor.report.story import Point, against, compare, interval, is_noise
+from sartor.report.story import Point, against, compare, interval, is_noise, itself
 
 points = st.lists(
     st.builds(Point, st.uuids().map(str), st.floats(0.1, 0.99), st.floats(0.01, 10.0)), min_size=1, max_size=12
@@ -54,6 +54,13 @@ def test_a_front_against_itself_never_loses(front: list[Point], more: list[Point
 
 
 PICKED = Point("m", 0.9, 0.4)
+
+
+def test_a_picked_baseline_says_what_the_others_are_for() -> None:
+    said = " ".join(itself(PICKED, [PICKED, Point("near", 0.895, 0.1), Point("far", 0.7, 0.01)]))
+    assert "near, within a point of it, takes 0.25 times as long" in said
+    assert "far" not in said
+    assert len(itself(PICKED, [PICKED])) == 1
 
 
 def test_a_win_names_the_best_baseline_no_slower() -> None:

@@ -93,6 +93,12 @@ def test_a_search_beside_itself_gains_nothing():
     assert result["cheaper_than_found"] == 0
 
 
+def test_random_archs_that_are_never_right_have_no_per_cent():
+    """As on a validation split of two images."""
+    result = compare([record("a", 0.5, 1.0)], [record("x", 0.0, 1.0), record("y", 0.0, 2.0)])
+    assert result["relative_improvement_percent"] is None
+
+
 def test_comparing_nothing_is_refused():
     with pytest.raises(InputError, match="both sides"):
         compare([], history_of(FLAT, 3))

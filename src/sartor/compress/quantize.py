@@ -95,6 +95,8 @@ def _prepared(file: Path, folder: Path) -> onnx.ModelProto:
     try:
         quant_pre_process(str(file), str(done), skip_symbolic_shape=True)
         proto = onnx.load(str(done))
+    except OSError as error:
+        raise explain(error, done) from error
     except Exception as error:
         raise InputError(f"{file} cannot be prepared for quantisation: {str(error).strip().splitlines()[0]}") from error
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv") for node in proto.graph.node):

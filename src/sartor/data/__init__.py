@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sartor.data.batches import in_order, shuffled
-    from sartor.data.dataset import Dataset, open_data
+    from sartor.data.dataset import Dataset, look, open_data
     from sartor.data.images import Images
 
-__all__ = ["Dataset", "Images", "in_order", "open_data", "shuffled"]
+__all__ = ["Dataset", "Images", "in_order", "look", "open_data", "shuffled"]
 
-_HOME = {"Dataset": "dataset", "open_data": "dataset", "Images": "images", "in_order": "batches", "shuffled": "batches"}
+_HOME = {
+    "Dataset": "dataset",
+    "look": "dataset",
+    "open_data": "dataset",
+    "Images": "images",
+    "in_order": "batches",
+    "shuffled": "batches",
+}
 
 
 def __getattr__(name: str) -> Any:

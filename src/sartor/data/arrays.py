@@ -79,6 +79,8 @@ def list_digits() -> Listing:
 
 
 def _check_images(x: np.ndarray) -> None:
+    if x.ndim == 0:
+        raise InputError("x is a single number: images must have the shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
     if x.dtype.kind == "f" and not all(np.isfinite(x[i : i + 256]).all() for i in range(0, len(x), 256)):
         raise InputError("x holds NaN or infinite values: images must be uint8, 0 to 255")
     if x.dtype != np.uint8:
@@ -88,6 +90,8 @@ def _check_images(x: np.ndarray) -> None:
         )
     if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[3] not in (1, 3):
         raise InputError(f"x has the shape {x.shape}, channels first: convert with x.transpose(0, 2, 3, 1)")
+    if x.ndim == 4 and x.shape[3] == 4:
+        raise InputError(f"x has the shape {x.shape}, with an alpha channel: leave it out with x[..., :3]")
     if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)):
         raise InputError(f"x must have the shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), not {x.shape}")
     if 0 in x.shape:

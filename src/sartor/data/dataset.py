@@ -138,6 +138,18 @@ def open_data(
     )
 
 
+def look(source: str | Path | Dataset | tuple[Any, Any]) -> str:
+    """What ``source`` holds, in a few words and without decoding it. Raises InputError as :func:`open_data` does."""
+    if isinstance(source, Dataset):
+        n, classes, side = len(source.train) + len(source.val) + len(source.test), source.classes, source.resolution
+    else:
+        listing = _list(source, 0.25 * available_bytes())
+        check_labels(listing)
+        n, classes = sum(len(part.labels) for part in listing.parts.values()), listing.classes
+        side = working_shape(listing, None)[1]
+    return f"{n:,} images of {len(classes)} classes at {side} pixels"
+
+
 def _about(labels: np.ndarray, ids: Sequence[str], rows: np.ndarray, *, k: int, made: bool) -> dict[str, Any]:
     return {
         "n": len(labels),

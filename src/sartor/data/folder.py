@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sartor.data.decode import suffixes
-from sartor.data.listing import SPLIT_NAMES, SPLITS, Listing, Part, Strings, blocks, class_order, fingerprint
+from sartor.data.listing import SPLIT_NAMES, SPLITS, Listing, Part, Strings, class_order, fingerprint, readable_blocks
 from sartor.errors import InputError
 
 
@@ -86,7 +86,7 @@ def _listing(root: Path, split_folders: dict[str, Path]) -> Listing:
         )
     every = (name for part in parts.values() for name in part.ids)
     identity = fingerprint(
-        (name, size, partial(blocks, f"{root}{os.sep}{name}")) for name, size in zip(every, sizes, strict=True)
+        (name, size, partial(readable_blocks, f"{root}{os.sep}{name}")) for name, size in zip(every, sizes, strict=True)
     )
     return Listing(root.resolve().name, tuple(map(_written, classes)), parts, identity)
 

@@ -27,6 +27,10 @@ BAD_SHARE = 0.01
 """Up to this share of the images may be unreadable: they are passed over and listed. Above it nothing goes on."""
 
 
+NAMED = 20
+"""Unreadable images that an error lists: one line is read, not scrolled."""
+
+
 class Images(Protocol):
     """Images of one split. ``labels`` int64 ``[n]``; ``shape`` is (channels, side, side)."""
 
@@ -140,7 +144,7 @@ class Bad:
         self._lock = threading.Lock()
 
     def note(self, name: str, reason: str) -> None:
-        """Add one. Raises InputError, with the first few, when they are too many."""
+        """Add one. Raises InputError, with the first of them, when they are too many."""
         with self._lock:
             self.reasons[name] = reason
             self.check()
@@ -149,11 +153,10 @@ class Bad:
         """Raise InputError when they are more than ``share`` of the ``n_seen`` images looked at (all of them)."""
         found, n = len(self.reasons), self.n if n_seen is None else n_seen
         if found > share * n:
-            first = "; ".join(f"{name} ({reason})" for name, reason in list(self.reasons.items())[:3])
-            raise InputError(
-                f"{found} of {n} images cannot be read, more than {BAD_SHARE:.0%}: repair or remove them; "
-                f"the first: {first}"
-            )
+            listed = "; ".join(f"{name} ({reason})" for name, reason in list(self.reasons.items())[:NAMED])
+            more = f"; and {found - NAMED} more" if found > NAMED else ""
+            many = f"{found} of {n} images cannot be read, more than {BAD_SHARE:.0%}"
+            raise InputError(f"{many}: repair or remove them: {listed}{more}")
 
     def listed(self) -> tuple[str, ...]:
         return tuple(f"{name}: {reason}" for name, reason in sorted(self.reasons.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -144,6 +145,12 @@ def blocks(path: str) -> Iterator[bytes]:
                 yield block
     except OSError as error:
         raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+
+
+def readable_blocks(path: str) -> Iterator[bytes]:
+    """As :func:`blocks`, but nothing of a file that cannot be read: decoding skips and lists it."""
+    with contextlib.suppress(InputError):
+        yield from blocks(path)
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ FORMAT = 1
 def same_run(path: Path, job: Job) -> bool:
     """Whether ``path`` holds a run that was begun with the same arguments; InputError where it holds anything else."""
     if not (path / "run.json").exists():
-        strangers = [p.name for p in path.iterdir() if p.name not in (".lock", "journal.jsonl")]
+        own = (".lock", "journal.jsonl")
+        strangers = [p.name for p in path.iterdir() if p.name not in own and not disk.is_part(p)]
         if strangers:
             raise InputError(f"{path} holds other files ({sorted(strangers)[0]}, …): choose an empty or a new --out")
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,9 @@ from sartor.records import Record
 from sartor.report.card import model_card
 from sartor.report.table import write_front
 from sartor.search import audit
+
+MOST_CLASSES = 1000
+"""Classes up to which a confusion matrix is kept."""
 
 MISTAKES = 24
 """Sample mistakes shown of the picked member."""
@@ -64,11 +68,12 @@ def conclude(
             "note": "of the same run; it taught the others while it was trained",
         }
         for record in proof.measured
-        if record.name.removesuffix("-int8") == "largest"
-        and record.precision == shop.job.precision[0]
-        and record.name != picked.name  # nothing to compare it with
+        if record.name.removesuffix("-int8") == "largest" and record.precision == shop.job.precision[0]
     ]
     info = disk.read_json(shop.path / "run.json")
+    for left_over in (shop.path / "models").glob("*"):  # of this run, killed here and gone on with on another machine
+        if left_over.name not in {r.name for r in tested}:
+            shutil.rmtree(left_over)
     for record in tested:
         ship(shop, record, networks[record.name.removesuffix("-int8")], model_card(record, info))
     held = {(c.name.rpartition(".")[2], option) for c in probed.space.choices for option in c.options}
@@ -92,19 +97,38 @@ def conclude(
         },
         "baselines": baselines,
         "measured": [{"name": r.name, "precision": r.precision, "metrics": dict(r.metrics)} for r in proof.measured],
-        "tau": audit.kendall_tau(
-            [a["supernet"] for a in explored.alone],
-            [a["alone"] for a in explored.alone],
-            note=f"{len(explored.alone)} networks trained alone for {explored.alone[0]['steps']} steps each",
-        ),
+        "tau": _tau(explored.alone),
         "tried": [*race, *tuned, *proof.tried],
-        "curves": [c.to_dict() for c in curves],
+        "curves": [*(c.to_dict() for c in curves), *_trained_on(curves[-1], made)],
         "confusion": confusion,
         "mistakes": mistakes,
     }
     disk.write_json(shop.path / "evidence.json", evidence)
     write_front(shop.path, tested, proof.dropped, picked=picked.name)
     return tested
+
+
+def _tau(alone: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    if not alone:
+        note = "there was no time to train networks alone"
+        return {"value": None, "n": 0, "low": None, "high": None, "note": note}
+    note = f"{len(alone)} networks trained alone for {alone[0]['steps']} steps each"
+    return audit.kendall_tau([a["supernet"] for a in alone], [a["alone"] for a in alone], note=note)
+
+
+def _trained_on(curve: Curve, made: Sequence[Made]) -> list[dict[str, Any]]:
+    """Validation accuracy of each member where its training on began and ended: what ``curve`` shows the loss of."""
+    points = curve.to_dict()["points"]
+    if not points:
+        return []
+    ends = points[0]["seconds"], points[-1]["seconds"]
+    return [
+        {
+            "name": m.name,
+            "points": [{"seconds": s, "accuracy_val": a} for s, a in zip(ends, (m.before, m.after), strict=True)],
+        }
+        for m in made
+    ]
 
 
 def _test(shop: Workshop, record: Record) -> tuple[float, np.ndarray]:
@@ -122,8 +146,10 @@ def _point(record: Record, kind: str) -> dict[str, Any]:
 
 
 def _confusion(shop: Workshop, predictions: np.ndarray) -> list[list[int]]:
-    """Rows: true classes, columns: predicted ones."""
+    """Rows: true classes, columns: predicted ones. Empty where a picture of it would be a gigabyte."""
     k = len(shop.dataset.classes)
+    if k > MOST_CLASSES:
+        return []
     matrix = np.zeros((k, k), np.int64)
     np.add.at(matrix, (shop.dataset.test.labels, predictions), 1)
     return [[int(v) for v in row] for row in matrix]

@@ -45,6 +45,9 @@ front, half a second each."""
 TAU_SHARE = 0.3
 """Of the search's time: what the networks trained alone for Kendall's tau get."""
 
+LEAST_EVALUATIONS, LEAST_STEPS = 8, 5
+"""Of search and of random sampling; and of each network trained alone: with fewer neither says anything."""
+
 TAU_ARCHS = 6
 """Archs trained alone for Kendall's tau: few, so its interval is wide, and said."""
 
@@ -63,9 +66,9 @@ def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick
     """Search ``supernet`` within ``seconds``: most for search and random sample, in equal parts, the rest for tau."""
     budget = search_budget(shop)
     first = [supernet.space.largest(), supernet.space.smallest()]
-    cost = shop.journal.once("search.cost", lambda: _seconds_an_evaluation(shop, supernet, first))
-    evaluations = max(12, min(200, int(0.5 * (1 - TAU_SHARE) * seconds / cost), supernet.space.count()))
-    first_random = min(16, max(8, evaluations // 3))
+    cost = shop.journal.once("search.cost", lambda: _seconds_an_evaluation(shop, supernet))
+    evaluations = max(LEAST_EVALUATIONS, min(200, int(0.5 * (1 - TAU_SHARE) * seconds / cost), supernet.space.count()))
+    first_random = min(16, max(LEAST_EVALUATIONS, evaluations // 3))
 
     def strategy(space: Space, history: Sequence[Record], rng: random.Random, n: int) -> list[Arch]:
         def note(ranked: int) -> None:  # written down: a resumed search does not propose again what it has evaluated
@@ -76,8 +79,7 @@ def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick
     identity = {"data": shop.dataset.fingerprint, "seed": shop.job.seed}
     evaluate = partial(_evaluate, shop, supernet)
     records: dict[str, list[Record]] = {}
-    for name, chosen in (("search", strategy), ("random", random_search)):
-        base = 0.0 if name == "search" else 0.5
+    for done, (name, chosen) in enumerate((("search", strategy), ("random", random_search))):
         with Store(shop.path / "study.db", name=name, choices=supernet.space.choices, identity=identity) as store:
             records[name] = search(
                 supernet.space,
@@ -87,12 +89,11 @@ def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick
                 seed=shop.job.seed + (name == "random"),
                 store=store,
                 initial=first,
-                on_record=lambda r, b=base, n=name: tick(  # type: ignore[misc]
-                    b + 0.5 * (int(r.name[1:]) + 1) / evaluations * 0.8, f"{n} {r.name}"
+                on_record=lambda r, d=done, n=name: tick(  # type: ignore[misc]
+                    0.5 * (1 - TAU_SHARE) * (d + (int(r.name[1:]) + 1) / evaluations), f"{n} {r.name}"
                 ),
             )
-    tick(0.8, "training a few alone, for the rank correlation")
-    alone = _train_alone(shop, supernet, TAU_SHARE * seconds, flip)
+    alone = _train_alone(shop, supernet, TAU_SHARE * seconds, flip, tick)
     ranked = sum(
         int(shop.journal.once(key, lambda: 0))
         for key in (f"search.ranked.{n}" for n in range(evaluations))
@@ -167,16 +168,19 @@ def _evaluate(shop: Workshop, supernet: Supernet, arch: Arch) -> dict[str, float
     return {"accuracy_val": right, **shop.draft(arch), "macs": counted.macs, "params": counted.params}
 
 
-def _seconds_an_evaluation(shop: Workshop, supernet: Supernet, archs: Sequence[Arch]) -> float:
-    """Mean seconds of evaluating the largest and the smallest arch."""
+def _seconds_an_evaluation(shop: Workshop, supernet: Supernet) -> float:
+    """Mean seconds of evaluating two random archs, drafts that are there already left out: those cost nothing."""
+    drawn = random_archs(supernet.space, 16, shop.job.seed + 23)
+    archs = ([a for a in drawn if f"draft.{a.key}" not in shop.journal] or drawn)[:2]
     begin = time.monotonic()
     for arch in archs:
         _evaluate(shop, supernet, arch)
     return (time.monotonic() - begin) / len(archs)
 
 
-def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool) -> list[dict[str, Any]]:
-    """A few random archs, trained from scratch for equally many steps, beside their supernet accuracy.
+def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick: Tick) -> list[dict[str, Any]]:
+    """A few random archs, trained from scratch for equally many steps, beside their supernet accuracy; none where the
+    time would not even do for a few steps each.
 
     Steps, not seconds: in seconds a small network gets more of them, and time would be ranked instead of archs.
     """
@@ -191,9 +195,12 @@ def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool)
         return seconds_a_step(network, step_of(arch, network), shop.batches, limit_s=0.1 * seconds, timed=3)
 
     rates = [float(shop.journal.once(f"tau.rate.{arch.key}", partial(rate, arch))) for arch in archs]
-    steps = max(10, int(0.7 * seconds / sum(rates)))
+    if LEAST_STEPS * sum(rates) > seconds:
+        return []
+    steps = max(LEAST_STEPS, int(0.7 * seconds / sum(rates)))
 
     def one(arch: Arch) -> dict[str, Any]:
+        tick(1 - TAU_SHARE + TAU_SHARE * archs.index(arch) / len(archs), "training a few alone, for the correlation")
         torch.manual_seed(shop.job.seed)
         side = int(arch["resolution"])
         network = place(shop.build(arch), shop.device)

@@ -21,7 +21,7 @@ def feasible(shop: Workshop, smallest: Mapping[str, Arch]) -> list[str]:
     """
     if shop.job.budget.unlimited:
         return list(smallest)
-    found = {operator: _least(shop, arch) for operator, arch in smallest.items()}
+    found = {operator: _metrics(shop, arch) for operator, arch in smallest.items()}
     budget = shop.job.budget
     left = [operator for operator, metrics in found.items() if budget.excess(_at_best(shop, metrics)) == 0]
     if not left:
@@ -31,7 +31,13 @@ def feasible(shop: Workshop, smallest: Mapping[str, Arch]) -> list[str]:
     return left
 
 
-def _least(shop: Workshop, arch: Arch) -> dict[str, float]:
+def may_fit(shop: Workshop, arch: Arch) -> bool:
+    """Whether ``arch`` is not hopelessly over the budget."""
+    budget = shop.job.budget
+    return budget.unlimited or budget.excess(_at_best(shop, _metrics(shop, arch))) == 0
+
+
+def _metrics(shop: Workshop, arch: Arch) -> dict[str, float]:
     return {**shop.draft(arch), "macs": float(counts(shop.build(arch), shop.shape(arch)).macs)}
 
 

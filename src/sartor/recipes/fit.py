@@ -7,6 +7,8 @@ Straight-line: data → probe → supernet → search → specialise → prove �
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 
 from sartor import disk
-from sartor.data import open_data
+from sartor.data import look, open_data
 from sartor.errors import BudgetError, InputError, SartorError, Stopped
 from sartor.models import Supernet
 from sartor.recipes.claim import about, begin, check_same_data, note, read_info, same_run
@@ -74,26 +76,27 @@ def fit(
 ) -> Run | None:
     """Fit networks to ``data`` (see :func:`sartor.open_data`) within a budget, in about ``time_s`` seconds of work.
 
-    Returns the run; None after a dry run, which only says how the time would be spent. The same call goes on where a
-    stopped or killed run was. Raises InputError for unusable arguments or data, BudgetError naming the nearest miss
-    when no network met the budget, Stopped on Ctrl-C.
+    Returns the run; None after a dry run, which only prints how the time would be spent, and on what. The same call
+    goes on where a stopped or killed run was. Raises InputError for unusable arguments or data, BudgetError naming the
+    nearest miss when no network met the budget, Stopped on Ctrl-C.
     """
     if model is not None:
         raise InputError("model= is not available yet: leave it out to search a space")
     budget = Budget(max_latency_ms, max_size_bytes, max_macs, max_memory_bytes)
     job = Job(data_name(data), budget, time_s, target, threads, tuple(precision), seed, schedule)
-    voice = Voice(verbosity)
+    voice = Voice(verbosity, sys.stdout if dry_run else sys.stderr)
     voice.say(f"Plan for {_duration(time_s)} on {data_name(data)}:")
     for line in plan(time_s).lines():
         voice.say(line)
     if dry_run:
+        voice.say(f"  {look(data)}")
         return None
     path = Path(out) if out is not None else Path("runs") / (Path(job.data).stem or "run")
     if resume and not (path / "run.json").exists():
         raise InputError(f"{path} holds no run to resume: leave out --resume to begin one")
     with disk.lock(path):
-        disk.sweep(path)
         begun = same_run(path, job)
+        disk.sweep(path)
         journal = Journal(path / "journal.jsonl")
         clock = Clock(journal)
         # Before anything is written: a mistyped DATA must not claim the folder, nor another set's run be returned.
@@ -115,7 +118,8 @@ def fit(
             _work(Workshop(job, dataset, path, journal, clock, voice))
         except KeyboardInterrupt:
             note(path, status="stopped")
-            raise Stopped(f"stopped; go on with the same command, or add --resume: --out {path}") from None
+            where = shlex.quote(str(path))
+            raise Stopped(f"stopped; go on with the same command, or add --resume: --out {where}") from None
         except SartorError as error:
             note(path, status="failed", reason=str(error))
             raise
@@ -132,10 +136,10 @@ def _work(shop: Workshop) -> None:
     )
     told = _tell_skipped(shop, 0)
 
-    times = []
+    times = [{"stage": "data", "seconds": shop.journal.once("data.end", lambda: clock.elapsed)}]
     seconds = clock.begin("probe", job.time_s)
     share = plan(job.time_s).seconds["supernet"]
-    with voice.stage("probe") as tick:
+    with voice.stage("probe", seconds) as tick:
         probed = probe(shop, seconds, share, tick)
     times.append({"stage": "probe", "seconds": clock.end("probe")})
     voice.say(f"  race: {describe(probed.race)}")
@@ -150,18 +154,18 @@ def _work(shop: Workshop) -> None:
     times.append({"stage": "supernet", "seconds": clock.end("supernet")})
 
     seconds = clock.begin("search", job.time_s)
-    with voice.stage("search") as tick:
+    with voice.stage("search", seconds) as tick:
         explored = explore(shop, supernet, seconds, probed.flip, tick)
+        evaluated = list({r.arch: r for r in (*explored.found, *explored.sampled)}.values())  # the random ones too
+        chosen = members(shop, evaluated, MEMBERS, supernet.space.largest(), seconds)
     times.append({"stage": "search", "seconds": clock.end("search")})
-    evaluated = list({r.arch: r for r in (*explored.found, *explored.sampled)}.values())  # the random ones too
-    chosen = members(shop, evaluated, MEMBERS, supernet.space.largest(), seconds)
     for record in chosen:
         voice.detail(f"  {_line(record)}")
     voice.say(f"  {len(evaluated)} networks measured, {explored.ranked:,} ranked; {len(chosen)} go on")
 
     seconds = clock.begin("specialise", job.time_s)
     curve = Curve("specialise, mean of the members", shop.checkpoints / "curve-specialise.json", clock)
-    with voice.stage("specialise") as tick:
+    with voice.stage("specialise", seconds) as tick:
         made, tuned = specialise(shop, supernet, chosen, seconds, probed.flip, tick, curve.add)
     curve.save()
     curves.append(curve)
@@ -170,7 +174,7 @@ def _work(shop: Workshop) -> None:
     times.append({"stage": "specialise", "seconds": clock.end("specialise")})
 
     seconds = clock.begin("prove", job.time_s)
-    with voice.stage("prove") as tick:
+    with voice.stage("prove", seconds) as tick:
         proof = prove(shop, made, seconds, tick)
         if not proof.front:
             raise BudgetError(_nearest(shop, proof.measured, proof.dropped))
@@ -184,7 +188,14 @@ def _work(shop: Workshop) -> None:
     if proof.disturbed:
         voice.say("  the machine was busy while the files were timed: their latencies may be high")
     _tell_skipped(shop, told)
-    note(path, status="done", data=about(dataset), times=times, seconds=round(clock.elapsed, 1))
+    note(
+        path,
+        status="done",
+        data=about(dataset),
+        times=times,
+        seconds=round(clock.elapsed, 1),
+        disturbed=proof.disturbed,
+    )
     _report_if_missing(path)
 
 
@@ -215,7 +226,7 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
         supernet.load_state_dict(shop.load("supernet"))
         return supernet.eval()
     inputs = shop.inputs("supernet", flip=probed.flip)
-    with shop.voice.stage("supernet") as tick:
+    with shop.voice.stage("supernet", seconds) as tick:
 
         def progress(state: Training, loss: float, lr: float) -> None:
             curve.add(state, loss, lr)

@@ -1,8 +1,8 @@
 """Small images first: what the early steps of a training learn is cheap to learn from fewer pixels.
 
 Progressive resizing, as in EfficientNetV2's progressive learning (arXiv:2104.00298 §4), without its changes of
-regularisation. ``benchmarks/recipe.py --variants base,growing`` compares it with full size throughout (docs/log.md).
-Images under 16 pixels stay as they are.
+regularisation. ``benchmarks/recipe.py --variants base,growing`` compares a growth in four sizes with full size
+(docs/log.md). Images under 16 pixels stay as they are.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ def growing(schedule: Schedule) -> Schedule:
     def turns(space: Space, rng: random.Random, progress: float) -> list[Turn]:
         planned = schedule(space, rng, progress)
         largest = space.largest()
-        if progress >= ALONE_UNTIL or any(turn.arch != largest for turn in planned):
+        if progress >= ALONE_UNTIL or len(planned) > 1 or planned[0].arch != largest:
             return planned
-        small = largest.replace(resolution=space.smallest()["resolution"])
-        return [replace(turn, arch=small) for turn in planned]
+        return [replace(planned[0], arch=largest.replace(resolution=space.smallest()["resolution"]))]
 
     return turns
 

@@ -78,11 +78,13 @@ def _clock(seconds: float) -> str:
 
 
 class Clock:
-    """Seconds of work of a run over all its processes: time it was not running does not count."""
+    """Seconds of work of a run over all its processes: time it was not running does not count, nor does what a killed
+    process did after its last decision. Stamps the journal's decisions."""
 
     def __init__(self, journal: Journal):
         self._journal = journal
-        self._start, self._before = time.monotonic(), 0.0
+        self._start, self._before = time.monotonic(), journal.worked
+        journal.stamp = lambda: self.elapsed
 
     @property
     def elapsed(self) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from sartor.recipes.feasible import feasible
+from sartor.recipes.feasible import feasible, may_fit
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
 from sartor.records import Arch
@@ -62,9 +62,12 @@ SIZES = (
 comes last, and so is taken: it leaves more widths to cut to. A choice, not the outcome of a measurement."""
 
 RUNGS = 2
-"""Of the race: all operators for half of its time, the better two for the other half."""
+"""Of the race: all operators for half of its time, the better half of them for the other half."""
 
 TIMED_STEPS = 5
+
+NEVER = 1e9
+"""Seconds: of a step that cannot be made."""
 
 STEPS_NEEDED, EPOCHS_NEEDED, IN_SECONDS = 850, 12, 360.0
 """A larger space is taken only when its largest network alone could be trained for this many steps in ``IN_SECONDS``
@@ -137,6 +140,8 @@ def _race(shop: Workshop, seconds: float, tick: Tick) -> list[dict[str, Any]]:
         tick(0.3 * len(entrants) / len(operators), f"measuring {operator}")
     results: list[dict[str, Any]] = []
     for rung in range(RUNGS):
+        if rung > 0 and len(entrants) == 1 and not _long(shop):
+            break  # nobody to race against
         if rung > 0 and _long(shop):
             best = results[0]["operator"]
             entrants[best, True] = _entrant(shop, best, limit, se=True)
@@ -218,8 +223,8 @@ def _size(
 ) -> tuple[int, int]:
     """The costliest (width, depth) whose largest arch can be trained for enough steps and is near the latency budget.
 
-    Looking takes ``limit_s`` at most. The largest arch is the teacher, so it may be up to twice over the budget; the
-    search keeps to it.
+    Looking takes ``limit_s``, and two steps more at most. The largest arch is the teacher, so it may be up to twice
+    over the budget; the search keeps to it.
     """
     limit = shop.job.budget.max_latency_ms
 
@@ -227,7 +232,11 @@ def _size(
         space = space_of(width, depth)
         if limit is not None and shop.draft_latency_ms(space.largest()) > 2 * limit:
             return False
-        rate = shop.journal.once(f"size.{width}.{depth}", lambda: _seconds_a_step(shop, space, flip))
+        # A wider space has wider smallest networks: most of its archs would only be measured to be dropped.
+        if not may_fit(shop, space.smallest()) or not may_fit(shop, _middle(space)):
+            return False
+        left = limit_s - (time.monotonic() - begin)
+        rate = shop.journal.once(f"size.{width}.{depth}", lambda: _seconds_a_step(shop, space, flip, left))
         epoch = len(shop.dataset.train) / shop.recipe.batch_size
         steps = STEPS_NEEDED * math.sqrt(supernet_seconds / IN_SECONDS)
         return supernet_seconds / float(rate) >= min(steps, EPOCHS_NEEDED * epoch)
@@ -245,19 +254,36 @@ def _size(
     return chosen
 
 
-def _seconds_a_step(shop: Workshop, space: Space, flip: bool) -> float:
-    """Seconds a step of the largest arch alone, median. The first steps only warm up: they touch fresh memory."""
+def _middle(space: Space) -> Arch:
+    """The middle option of every choice, the lower of two."""
+    archs = {c.name: c.options[(len(c.options) - 1) // 2] for c in space.choices}
+    return space.largest().replace(**{name: option for name, option in archs.items() if name in space.largest()})
+
+
+def _seconds_a_step(shop: Workshop, space: Space, flip: bool, limit_s: float) -> float:
+    """Seconds a step of the largest arch alone, median. The first steps only warm up: they touch fresh memory.
+
+    Of fewer steps once ``limit_s`` is over. What does not fit into the device's memory takes ``NEVER``.
+    """
+    try:
+        return _timed_steps(shop, space, flip, limit_s)
+    except torch.OutOfMemoryError:
+        return NEVER
+
+
+def _timed_steps(shop: Workshop, space: Space, flip: bool, limit_s: float) -> float:
     largest = space.largest()
     network = place(shop.build(largest), shop.device)
     step = plain_step(network, shop.inputs("size", flip=flip), shop.recipe, side=int(largest["resolution"]))
-    stream = shop.batches(0)
-    taken = []
+    stream, taken, start = shop.batches(0), [], time.monotonic()
     for index in range(2 * TIMED_STEPS):
         images, labels = next(stream)
         begin = time.monotonic()
         step(images, labels, 0.5, index)
         taken.append(time.monotonic() - begin)
-    return statistics.median(taken[TIMED_STEPS:])
+        if index and time.monotonic() - start > limit_s:
+            break
+    return statistics.median(taken[min(TIMED_STEPS, len(taken) // 2) :])
 
 
 def entrant(operator: str, se: bool) -> str:

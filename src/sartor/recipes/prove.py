@@ -101,9 +101,7 @@ def _files(shop: Workshop, member: Made, dropped: list[dict[str, str]]) -> list[
     folder = shop.path / "work" / member.name
     network = member.network.cpu().float()
     file = folder / "model.onnx"
-    export_onnx(
-        network, shop.shape(member.arch), file, metadata={"sartor": json.dumps(preprocessing(shop, member.name))}
-    )
+    export_onnx(network, shop.shape(member.arch), file, metadata=shop.metadata(member.name))
     error = parity(network, file, shop.shape(member.arch))
     if error > PARITY:
         reason = f"parity: the file is {error:.1e} off the network, over {PARITY:.0e}"
@@ -216,20 +214,6 @@ def arrays(shop: Workshop, images: Any, side: int) -> Iterator[tuple[np.ndarray,
         yield np.ascontiguousarray(batch.cpu().numpy()), labels.numpy()
 
 
-def preprocessing(shop: Workshop, name: str) -> dict[str, Any]:
-    """What travels in the file so that it can be run on images by anyone."""
-    data = shop.dataset
-    return {
-        "format": 1,
-        "name": name,
-        "classes": list(data.classes),
-        "channels": data.channels,
-        "resolution": data.resolution,
-        "mean": list(data.mean),
-        "std": list(data.std),
-    }
-
-
 def ship(shop: Workshop, record: Record, made: Made, card: str) -> None:
     """Write ``models/NAME``: the file, the weights, the arch and the card."""
     from safetensors.torch import save
@@ -238,6 +222,6 @@ def ship(shop: Workshop, record: Record, made: Made, card: str) -> None:
     state = {k: v.detach().contiguous().cpu() for k, v in made.network.state_dict().items()}
     write_atomic(folder / "model.onnx", (shop.path / "work" / record.name / "model.onnx").read_bytes())
     write_atomic(folder / "model.safetensors", save(state))
-    arch = {"arch": dict(record.arch), "precision": record.precision, "preprocessing": preprocessing(shop, record.name)}
+    arch = {"arch": dict(record.arch), "precision": record.precision, "preprocessing": shop.preprocessing(record.name)}
     write_atomic(folder / "arch.json", json.dumps(arch, indent=2) + "\n")
     write_atomic(folder / "card.md", card)

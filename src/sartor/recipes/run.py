@@ -8,6 +8,7 @@ member.predict(["cat.jpg"])[0].class_name
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,7 +77,7 @@ class Run:
         try:
             import pandas
         except ImportError as error:
-            raise InputError("front_frame needs pandas: pip install 'sartor[pandas]'") from error
+            raise InputError("front_frame needs pandas: pip install pandas") from error
         # Names stay text: a network called "3" or "nan" is neither a number nor missing.
         text = {"name": str, "precision": str, "arch": str}
         return pandas.read_csv(
@@ -123,7 +124,7 @@ class Run:
         status = self.files.info.get("status", "unknown")
         if reason := self.files.info.get("reason"):
             return InputError(f"{self.path} has no front (it is {status}): {reason}")
-        how = f"sartor fit … --out {self.path} --resume"
+        how = f"sartor fit … --out {shlex.quote(str(self.path))} --resume"
         return InputError(f"{self.path} has no front yet (it is {status}): finish it with `{how}`")
 
 

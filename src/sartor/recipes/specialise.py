@@ -31,19 +31,18 @@ WARMUP = 0.02
 TURNS = 2
 """The faster half of the members is trained in every second step, the slower half and the largest in all. All in all of
 them took most of the time from the largest, which teaches them; all in turns left those in the middle behind
-(docs/log.md). This division is still to be measured in a whole fit."""
+(docs/log.md)."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """One network that is ready to export. ``record`` is what the search knew of its arch."""
+    """One network that is ready to export, and its validation accuracy before and after it was trained on."""
 
     name: str
     arch: Arch
     network: nn.Module
-    accuracy_val: float
-    record: Record | None
-    tuned: bool
+    before: float
+    after: float
 
 
 def specialise(
@@ -55,8 +54,7 @@ def specialise(
     comes first in the list: it is what doing nothing but training gives.
     """
     largest = supernet.space.largest()
-    students = [r for r in chosen if r.arch != largest]
-    archs = [largest, *(r.arch for r in students)]
+    archs = [largest, *(r.arch for r in chosen if r.arch != largest)]
     sides = [int(a["resolution"]) for a in archs]
     networks = nn.ModuleList(place(supernet.extract(a), shop.device) for a in archs)
     before = [
@@ -77,8 +75,7 @@ def specialise(
         what = f"training {name} on, with the largest subnet as teacher" if index else "training the largest subnet on"
         why = f"validation accuracy {100 * was:.2f}% → {100 * now:.2f}%"
         tried.append({"what": what, "kept": now >= was, "why": why})
-        record = students[index - 1] if index else None
-        made.append(Made(name, archs[index], network.eval(), max(was, now), record, tuned=now >= was))
+        made.append(Made(name, archs[index], network.eval(), was, now))
     return made, tried
 
 

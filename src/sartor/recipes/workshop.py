@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,9 @@ from sartor.train.steps import Inputs
 
 EVALUATION_BATCH, EVALUATION_PIXELS = 250, 2**20
 """Images of an evaluation's batch, fewer where they are large: activations are what fills the memory."""
+
+TRAINING_PIXELS = 2**22
+"""Of a training's batch: 256 images of up to 128 pixels a side. Activations of large images would fill any memory."""
 
 CALIBRATION_IMAGES = 2000
 """Train images a batch-norm recalibration sees: SPOS and BigNAS found a few thousand enough."""
@@ -78,9 +82,10 @@ class Workshop:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The short-time recipe, with a batch small enough for a small set to fill an epoch."""
+        """The short-time recipe, with a batch small enough for a small set to fill an epoch, and for memory."""
         n = len(self.dataset.train)
-        return Recipe(batch_size=max(1, min(256, 2 ** int(np.log2(max(2, n / 12))))))
+        room = TRAINING_PIXELS // self.dataset.resolution**2
+        return Recipe(batch_size=max(1, min(256, 2 ** int(np.log2(max(2, min(n / 12, room)))))))
 
     def build(self, arch: Arch) -> nn.Module:
         """The plain network of ``arch`` for this data, with fresh weights."""
@@ -153,6 +158,23 @@ class Workshop:
         recalibrate(place(network, self.device), self.calibration(side, RANKING_IMAGES))
         return accuracy(network.eval(), self.validation(side, RANKING_IMAGES))
 
+    def preprocessing(self, name: str) -> dict[str, Any]:
+        """What travels in the file of network ``name`` so that it can be run on images by anyone."""
+        data = self.dataset
+        return {
+            "format": 1,
+            "name": name,
+            "classes": list(data.classes),
+            "channels": data.channels,
+            "resolution": data.resolution,
+            "mean": list(data.mean),
+            "std": list(data.std),
+        }
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """:meth:`preprocessing` as a file holds it. The names of a thousand classes are a third of a small file."""
+        return {"sartor": json.dumps(self.preprocessing(name))}
+
     def draft(self, arch: Arch) -> dict[str, float]:
         """Latency of ``arch`` on the target, file size and activation memory, from a file with the same graph and
         fresh weights. Measured once a run.
@@ -167,7 +189,7 @@ class Workshop:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "draft.onnx"
                 shape = self.shape(arch)
-                export_onnx(self.build(arch), shape, file, draft=True)
+                export_onnx(self.build(arch), shape, file, draft=True, metadata=self.metadata("m0"))
                 latency = self.target.latency_ms(file, runs=100, min_time_s=0.05, budget_s=0.5)
                 found = [] if narrow and "fp32" not in self.job.precision else [_of_file(file)]
                 if narrow:

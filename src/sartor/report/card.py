@@ -63,11 +63,13 @@ def model_card(record: Record, run_info: Mapping[str, Any]) -> str:
     cpu = device.get("cpu") or device.get("cpu_model") or device.get("model") or "unknown processor"
     test_n = ((data.get("splits") or {}).get("test") or {}).get("n")
     where = f"{given.get('target', 'onnxruntime')}, batch 1, {given.get('threads', 1)} thread(s), {_cell(cpu)}"
+    full, side = data.get("resolution", "R"), record.arch.get("resolution")
+    smaller = "" if side in (None, full) else f" Then resize to the file's {side}×{side} (bilinear, antialiased)."
     arch = _rows([(name, f"`{option}`") for name, option in record.arch.items()], ("choice", "option"))
     files = "\n".join(f"- `{name}`: {_HOLDS[name]}" for name in MODEL_FILES)
     return f"""# {_cell(record.name)}
 
-An image classifier ({_cell(record.precision)}) cut to fit by [Sartor](https://pypi.org/project/sartor/) for
+An image classifier ({_cell(record.precision)}) cut to fit by Sartor for
 {_cell(data.get("name", "your data"))}.
 
 ## Measured on the exported file
@@ -89,9 +91,9 @@ for prediction in Classifier(".").predict(["photo.jpg"]):
     print(prediction.class_name, prediction.probability)
 ```
 
-Without Sartor: decode to {data.get("resolution", "R")}×{data.get("resolution", "R")} (shorter side resized, centre
-crop), scale to [0, 1], subtract `mean`, divide by `std`; both are in the file's metadata under `sartor`, with the class
-names. Logits become probabilities through softmax.
+Without Sartor: decode to {full}×{full} (shorter side resized, centre crop), scale to [0, 1], subtract `mean`, divide by
+`std`; both are in the file's metadata under `sartor`, with the class names.{smaller} Logits become probabilities
+through softmax.
 
 {files}
 

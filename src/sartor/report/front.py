@@ -26,6 +26,8 @@ def front(page: Page, fallback: str) -> str:
         "<p>Every network below was exported, timed and tested as a file. A step is what a budget buys: within one "
         "precision, nothing in this run is both faster and more accurate than its corner.</p>"
     )
+    if page.run.info.get("disturbed"):
+        intro += "<p>The machine was busy while the files were timed: latencies may be high.</p>"
     return section("front", "The front", intro, _chart(page, fallback), _table(page), _against(page), _dropped(page))
 
 

@@ -58,6 +58,8 @@ def _lead(page: Page, picked: Record) -> str:
     where = f"{runtime}, one image at a time on {escape(str(threads))} thread{'' if threads == 1 else 's'}"
     mine = story.points_of([picked], page.metric)
     sentences = story.compare(mine[0], page.baselines, page.judged_n) if mine else []
+    if mine and picked.name == "largest":
+        sentences = story.itself(mine[0], story.points_of(page.run.records, page.metric))
     return (
         f"<b>{escape(picked.name)}</b> ({escape(picked.precision)}), on {images} of {data}, as an exported file run by "
         f"{where}. {escape(' '.join(sentences)) or 'No baselines were measured in this run.'}"

@@ -144,6 +144,18 @@ def compare(picked: Point, baselines: Sequence[Point], n: int | None = None) -> 
     return sentences
 
 
+def itself(picked: Point, front: Sequence[Point]) -> list[str]:
+    """Where the picked member is the baseline itself, the largest network: what the others of the front are for."""
+    said = ["It is the largest network of the space, which training without a search gives: nothing is more accurate."]
+    near = [p for p in front if p.accuracy >= picked.accuracy - 0.01 and p.latency_ms < picked.latency_ms]
+    if near:
+        fastest = min(near, key=lambda p: p.latency_ms)
+        said.append(
+            f"{fastest.name}, within a point of it, takes {_times(fastest.latency_ms / picked.latency_ms)} as long."
+        )
+    return said
+
+
 def _points(gap: float) -> str:
     text = f"{abs(100 * gap):.1f}"
     return f"{text} point" if text == "1.0" else f"{text} points"

@@ -82,7 +82,7 @@ def compare(
     the random archs, how many the search dominates. ``gain_at_equal_cost``: over the random archs, the mean by which
     the best found arch that costs no more exceeds each in the first objective (random archs cheaper than anything
     found are left out, and counted in ``cheaper_than_found``). ``relative_improvement_percent``: of the best found over
-    the random average. Raises InputError when either history is empty.
+    the random average (None where that is zero). Raises InputError when either history is empty.
     """
     a = [r for r in found if measured(r.metrics, objectives)]
     b = [r for r in random if measured(r.metrics, objectives)]
@@ -97,9 +97,10 @@ def compare(
     for record, point in zip(b, theirs, strict=True):
         affordable = [r.metrics[target.metric] for r, c in zip(a, ours, strict=True) if c[1] <= point[1]]
         if affordable:
-            best = max(affordable) if target.maximise else min(affordable)
-            gains.append((best - record.metrics[target.metric]) * (1 if target.maximise else -1))
-    values = [r.metrics[target.metric] for r in a]
+            beside = max(affordable) if target.maximise else min(affordable)
+            gains.append((beside - record.metrics[target.metric]) * (1 if target.maximise else -1))
+    values, sampled = ([r.metrics[target.metric] for r in records] for records in (a, b))
+    best = max(values) if target.maximise else min(values)
     return {
         "objectives": [o.metric for o in objectives],
         "evaluations": {"search": len(found), "random": len(random)},
@@ -112,9 +113,7 @@ def compare(
         "dominated_share": float(np.mean([any(pareto.dominates(x, y) for x in ours) for y in theirs])),
         "gain_at_equal_cost": float(np.mean(gains)) if gains else None,
         "cheaper_than_found": len(b) - len(gains),
-        "relative_improvement_percent": relative_improvement(
-            max(values) if target.maximise else min(values), [r.metrics[target.metric] for r in b]
-        ),
+        "relative_improvement_percent": relative_improvement(best, sampled) if np.mean(sampled) else None,
     }
 
 

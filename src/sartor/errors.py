@@ -18,6 +18,10 @@ class WriteError(InputError):
     """A file that cannot be written: a full disk, no permission. Nothing is lost; the same command goes on."""
 
 
+class Diverged(SartorError):
+    """A training whose loss is not finite however small the learning rate. The message names what to check."""
+
+
 class BudgetError(SartorError):
     """Nothing met the budget. The message names the nearest miss."""
 

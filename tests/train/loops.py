@@ -16,6 +16,7 @@ from sartor.train.loop import Recipe, train
 
 SGD = Recipe(optimiser="sgd", batch_size=8, peak_lr=1.0, ema_half_life=0.2, warmup=0.2)
 MUON = replace(SGD, optimiser="muon", peak_lr=0.4)
+ADAMW = replace(SGD, optimiser="adamw", peak_lr=0.1)
 
 
 class Killed(Exception):

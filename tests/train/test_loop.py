@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sartor.train.loop import Recipe, Training, train
-from train.loops import MUON, SGD, batches, network, run, same, state_of, step_of, told
+from train.loops import ADAMW, MUON, SGD, batches, network, run, same, state_of, step_of, told
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.2])
@@ -166,7 +166,7 @@ def test_progress_grows_evenly(case, monkeypatch):
     assert np.abs(np.array(seen) - even).max() < 0.03
 
 
-@pytest.mark.parametrize("recipe", [SGD, MUON], ids=["sgd", "muon"])
+@pytest.mark.parametrize("recipe", [SGD, MUON, ADAMW], ids=["sgd", "muon", "adamw"])
 def test_training_learns(recipe: Recipe):
     """A rule that one feature tells: the mean of the image."""
 
@@ -175,7 +175,8 @@ def test_training_learns(recipe: Recipe):
             yield images, (images.mean((1, 2, 3)) > 0).long()
 
     module = network()
-    train(module, step_of(module), data, replace(recipe, peak_lr=4.0), seconds=math.inf, max_steps=100)
+    rate = replace(recipe, peak_lr=0.3 if recipe.optimiser == "adamw" else 4.0)
+    train(module, step_of(module), data, rate, seconds=math.inf, max_steps=100)
     images = torch.randn(500, 1, 6, 6, generator=torch.Generator().manual_seed(10**6))
     right = (module(images).argmax(1) == (images.mean((1, 2, 3)) > 0)).float().mean()
     assert right > 0.7  # guessing: 0.5

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from sartor.data import shuffled
-from sartor.errors import InputError, SartorError
+from sartor.errors import Diverged, InputError
 from sartor.models import Supernet
 from sartor.train.device import place
 from sartor.train.loop import Recipe, Training, train
 from sartor.train.schedule import sandwich
 from sartor.train.steps import supernet_step
 from train.digits import CPU, RECIPE, builder, digits, inputs, small_space
-from train.loops import MUON, SGD, Killed, killed_after, network, run, same, state_of, step_of, told
+from train.loops import ADAMW, MUON, SGD, Killed, killed_after, network, run, same, state_of, step_of, told
 
 
-@pytest.mark.parametrize("recipe", [SGD, MUON], ids=["sgd", "muon"])
+@pytest.mark.parametrize("recipe", [SGD, MUON, ADAMW], ids=["sgd", "muon", "adamw"])
 def test_resuming_after_a_kill_at_any_step_is_bit_identical(tmp_path: Path, recipe: Recipe):
     """The same decisions, a kill before each single step, and the weights of the run that was never killed: also where
     plans change the number of steps, which must not move the later plan points."""
@@ -149,7 +149,7 @@ def test_a_loss_that_stays_nan_ends_in_one_line_with_the_last_good_state(tmp_pat
             at_nine.append(state_of(module))
         return math.nan if index == 9 else inner(images, labels, progress, index)
 
-    with pytest.raises(SartorError, match=r"^stage: the loss is not finite at step 9 .*check the images") as caught:
+    with pytest.raises(Diverged, match=r"^stage: the loss is not finite at step 9 .*check the images") as caught:
         run(step=step, module=module, checkpoint=tmp_path / "c", name="stage")
     assert "\n" not in str(caught.value)
     assert same(module, at_nine[0])  # 24 steps have a plan point every 2: the last before step 9 is step 8

@@ -23,7 +23,7 @@ import onnx
 import onnxruntime as ort
 
 from sartor.compress.isa import needs_reduced_range
-from sartor.disk import write_atomic
+from sartor.disk import explain, write_atomic
 from sartor.errors import InputError
 
 Method = Literal["minmax", "percentile", "mse"]

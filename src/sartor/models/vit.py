@@ -69,4 +69,9 @@ def build_vit(arch: Mapping[str, Option], *, channels: int, classes: int, patch:
         side = -(-side // 2) if reduce else side
         stages.append(Stage(arch, name, width, side, reduce=reduce))
         width = int(arch[f"{name}.width"])
-    return VisionTransformer(stem, stages, nn.Linear(width, classes))
+    network = VisionTransformer(stem, stages, nn.Linear(width, classes))
+    for layer in network.modules():  # DeiT's start (arXiv:2012.12877 §6)
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+    return network

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sartor.errors import Diverged
 from sartor.measure.counts import counts
 from sartor.models import Supernet
 from sartor.recipes.probe import random_archs
@@ -199,15 +200,19 @@ def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool,
         return []
     steps = max(LEAST_STEPS, int(0.7 * seconds / sum(rates)))
 
-    def one(arch: Arch) -> dict[str, Any]:
+    def one(arch: Arch) -> dict[str, Any] | None:
         tick(1 - TAU_SHARE + TAU_SHARE * archs.index(arch) / len(archs), "training a few alone, for the correlation")
         torch.manual_seed(shop.job.seed)
         side = int(arch["resolution"])
         network = place(shop.build(arch), shop.device)
         name = f"alone.{arch.key}"
         step, decide = step_of(arch, network), shop.journal.once
-        train(network, step, shop.batches, shop.recipe, seconds=math.inf, max_steps=steps, name=name, decide=decide)
+        try:
+            train(network, step, shop.batches, shop.recipe, seconds=math.inf, max_steps=steps, name=name, decide=decide)
+        except Diverged:
+            return None
         shared = shop.validate(supernet.extract(arch), side)
         return {"arch": arch.key, "alone": shop.validate(network, side), "supernet": shared, "steps": steps}
 
-    return [shop.journal.once(f"tau.{arch.key}", partial(one, arch)) for arch in archs]
+    trained = [shop.journal.once(f"tau.{arch.key}", partial(one, arch)) for arch in archs]
+    return [found for found in trained if found is not None]

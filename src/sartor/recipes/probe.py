@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from sartor.errors import Diverged
 from sartor.recipes.feasible import feasible, may_fit
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
@@ -204,9 +205,12 @@ def _run_one(shop: Workshop, operator: str, se: bool, arch: Arch, seconds: float
     step = plain_step(network, shop.inputs(f"race {operator}", flip=False), shop.recipe, side=side)
     name = f"race.{entrant(operator, se)}.{seconds:.3f}"
     seconds_a_step(network, step, shop.batches, limit_s=0.0)  # new shapes and cold code at no operator's expense
-    train(network, step, shop.batches, shop.recipe, seconds=seconds, name=name, decide=shop.journal.once)
-    right = shop.validate(network, side)
-    mirrored = accuracy(network, ((mirror(x), y) for x, y in shop.validation(side)))
+    try:
+        train(network, step, shop.batches, shop.recipe, seconds=seconds, name=name, decide=shop.journal.once)
+        right = shop.validate(network, side)
+        mirrored = accuracy(network, ((mirror(x), y) for x, y in shop.validation(side)))
+    except Diverged:  # it loses the race; where all do, the supernet's training says what to check
+        right = mirrored = 0.0
     return {
         "operator": operator,
         "se": se,

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from sartor.disk import write_atomic
-from sartor.errors import InputError, SartorError
+from sartor.errors import Diverged, InputError
 from sartor.train.device import keep_freed_memory
 from sartor.train.muon import Muon
 
@@ -37,10 +37,10 @@ _LOWEST_LR_SCALE = 0.5**3
 @dataclass(frozen=True)
 class Recipe:
     """Numbers of one training. ``peak_lr`` is for a batch of 256 and scales with the batch;
-    Muon's is ``muon_share`` of it. Compare with ``benchmarks/recipe.py``; Muon against SGD is in docs/log.md, the other
-    numbers are choices."""
+    Muon's is ``muon_share`` of it. Transformers take ``adamw``, with a ``peak_lr`` hundreds of times smaller. Compare
+    with ``benchmarks/recipe.py``; Muon against SGD is in docs/log.md, the other numbers are choices."""
 
-    optimiser: Literal["muon", "sgd"] = "muon"
+    optimiser: Literal["muon", "sgd", "adamw"] = "muon"
     batch_size: int = 256
     peak_lr: float = 0.4
     muon_share: float = 0.3
@@ -104,7 +104,8 @@ def train(
 
     ``step(images, labels, progress, index)`` runs forward and backward and returns the loss; ``batches(start)`` gives
     the data from step ``start`` on. ``on_progress(state, loss, lr)`` is called each step; ``check_stop`` may raise.
-    Raises SartorError when the loss is not finite four times, naming what to check; the last checkpoint is kept.
+    Raises Diverged when the loss is not finite four times, naming what to check; ``checkpoint`` keeps the last good
+    state.
     """
     keep_freed_memory()
     optimiser = _optimiser(module, recipe)
@@ -148,9 +149,9 @@ def train(
             failed = state.step
             _restore(last_good, module, optimiser, average, state)
             if state.lr_scale <= _LOWEST_LR_SCALE:
-                raise SartorError(
+                raise Diverged(
                     f"{name}: the loss is not finite at step {failed} even at learning rate {lr:.2g}: "
-                    "check the images and labels for broken values; the last good state is kept in the run"
+                    "check the images and labels for broken values"
                 )
             state.lr_scale *= 0.5
             last_good = _snapshot(module, optimiser, average, state)
@@ -196,8 +197,11 @@ def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             momentum=momentum,
             weight_decay=recipe.weight_decay,
         )
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.SGD([g for g in groups if g["params"]], lr=lr, momentum=momentum, nesterov=True)
+    each = ({"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0})
+    groups = [g for g in each if g["params"]]
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
 
 
 class _Average:
@@ -292,7 +296,7 @@ def pace_samples(
     for index, progress in enumerate((_PLACES[0], *_PLACES[:timed])):
         images, labels = next(stream)
         start = time.monotonic()
-        step(images, labels, progress, index)
+        step(images, labels, progress, index // 2)  # halved, so that early and late places see odd and even turns
         if index:
             taken.append((progress, max(1e-9, time.monotonic() - start)))
         if index and time.monotonic() - begin > limit_s:
@@ -313,9 +317,8 @@ def _snapshot(
     tensors = {f"module/{n}": t.detach().clone() for n, t in module.state_dict().items()}
     tensors |= {f"average/{n}": t.clone() for n, t in average.tensors.items()}
     for index, parameter in enumerate(p for g in optimiser.param_groups for p in g["params"]):
-        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum/{index}"] = momentum.clone()
+        for key, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser/{index}/{key}"] = value.clone()
     return {"tensors": tensors, "state": Training(**vars(state))}
 
 
@@ -346,7 +349,12 @@ def _restore(
     for name, held in average.tensors.items():
         held.copy_(tensors[f"average/{name}"])
     optimiser.state.clear()
-    for index, parameter in enumerate(p for g in optimiser.param_groups for p in g["params"]):
-        if f"momentum/{index}" in tensors:
-            optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum/{index}"].clone().to(parameter.device)
+    parameters = [p for g in optimiser.param_groups for p in g["params"]]
+    for name in tensors:
+        part, _, rest = name.partition("/")
+        if part == "optimiser":
+            index, _, key = rest.partition("/")
+            value, parameter = tensors[name].clone(), parameters[int(index)]
+            # AdamW counts its steps in a number that stays on the CPU.
+            optimiser.state[parameter][key] = value.to(parameter.device) if value.dim() else value
     vars(state).update(vars(snapshot["state"]))

@@ -259,9 +259,10 @@ def _size(
 
 
 def _middle(space: Space) -> Arch:
-    """The middle option of every choice, the lower of two."""
-    archs = {c.name: c.options[(len(c.options) - 1) // 2] for c in space.choices}
-    return space.largest().replace(**{name: option for name, option in archs.items() if name in space.largest()})
+    """The middle option of every choice, the lower of two; the largest arch's operators."""
+    largest = space.largest()
+    middle = {c.name: c.options[(len(c.options) - 1) // 2] for c in space.choices if not c.name.endswith(".op")}
+    return largest.replace(**{name: option for name, option in middle.items() if name in largest})
 
 
 def _seconds_a_step(shop: Workshop, space: Space, flip: bool, limit_s: float) -> float:

@@ -131,7 +131,7 @@ def time_spent(page: Page) -> str:
     stages = (page.run.info.get("plan") or {}).get("stages") or []
     planned = {str(s.get("name", "?")): float(s.get("seconds") or 0.0) for s in stages}
     told = {str(s.get("name", "?")): str(s["what"]) for s in stages if s.get("what")}
-    names = list(dict.fromkeys([*planned, *spent]))
+    names = list(dict.fromkeys([*spent, *planned]))
     longest = max([*spent.values(), *planned.values()], default=0.0)
     if longest <= 0:
         return ""

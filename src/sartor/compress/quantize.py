@@ -11,6 +11,7 @@ Banner et al. (arXiv 1810.05723) and Wu et al. (arXiv 2004.09602) for clipping b
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import tempfile
@@ -95,9 +96,9 @@ def _prepared(file: Path, folder: Path) -> onnx.ModelProto:
     try:
         quant_pre_process(str(file), str(done), skip_symbolic_shape=True)
         proto = onnx.load(str(done))
-    except OSError as error:
-        raise explain(error, done) from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise explain(error, done) from error
         raise InputError(f"{file} cannot be prepared for quantisation: {str(error).strip().splitlines()[0]}") from error
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv") for node in proto.graph.node):
         raise InputError(f"{file} is already quantised: give the fp32 file")

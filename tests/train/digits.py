@@ -22,6 +22,9 @@ from sartor.train.schedule import Schedule, Turn
 from sartor.train.steps import Inputs, plain_step, supernet_step
 
 RECIPE = Recipe(batch_size=64)
+VIT_RECIPE = Recipe(batch_size=64, optimiser="adamw", peak_lr=4e-2, weight_decay=0.05)
+"""After DeiT's (arXiv:2012.12877, table 9), with a learning rate for narrower networks: in 1,000 steps at 4e-3 the
+uniform transformer of test_vit_resnas.py reaches 71 %, at 4e-2 87 %."""
 CPU = torch.device("cpu")
 builder = partial(build, channels=1, classes=10, full_resolution=8)
 
@@ -76,25 +79,28 @@ def inputs(seed: int) -> Inputs:
     return Inputs(preprocess(), CPU, seed=seed, shift=1, flip=False)
 
 
-def fit(module: nn.Module, step, steps: int, seed: int) -> nn.Module:
+def fit(module: nn.Module, step, steps: int, seed: int, recipe: Recipe = RECIPE) -> nn.Module:
     def batches(start: int):
-        return shuffled(digits().train, RECIPE.batch_size, seed=seed, start=start)
+        return shuffled(digits().train, recipe.batch_size, seed=seed, start=start)
 
-    return train(module, step, batches, RECIPE, seconds=math.inf, max_steps=steps)
+    return train(module, step, batches, recipe, seconds=math.inf, max_steps=steps)
 
 
-def supernet(space: Space, schedule: Schedule, steps: int, seed: int = 0, make=builder) -> Supernet:
+def supernet(
+    space: Space, schedule: Schedule, steps: int, seed: int = 0, make=builder, recipe: Recipe = RECIPE
+) -> Supernet:
     torch.manual_seed(seed)
     net = Supernet(space, make)
-    fit(net, supernet_step(net, schedule, inputs(seed), RECIPE), steps, seed)
+    fit(net, supernet_step(net, schedule, inputs(seed), recipe), steps, seed, recipe)
     return net
 
 
-def alone(arch: Arch, steps: int, seed: int = 0, make=builder) -> float:
+def alone(arch: Arch, steps: int, seed: int = 0, make=builder, recipe: Recipe = RECIPE) -> float:
     """Held-out accuracy of ``arch`` trained by itself for as many steps."""
     torch.manual_seed(seed)
     network = make(arch)
-    return accuracy(fit(network, plain_step(network, inputs(seed), RECIPE, side=8), steps, seed), held_out())
+    step = plain_step(network, inputs(seed), recipe, side=8)
+    return accuracy(fit(network, step, steps, seed, recipe), held_out())
 
 
 def subnet_accuracy(net: Supernet, arch: Arch, *, recalibrated: bool = True) -> float:

@@ -14,8 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from sartor.measure.counts import counts
 from sartor.models import Supernet
-from sartor.records import Arch
+from sartor.records import Arch, Budget
+from sartor.search.loop import search
+from sartor.search.nsga2 import nsga2
+from sartor.search.objective import Objective
 from sartor.search.strategy import every
 from sartor.space import OPERATORS, Space, conv_space
 from sartor.train.schedule import (
@@ -119,10 +123,10 @@ def test_uniform_single_path():
     table = [[pairs[op, width] for width in sorted(counted["s1.width"])] for op in OPERATORS]
     assert stats.chi2_contingency(table).pvalue > 0.01  # choices are drawn independently
 
-    space = small_space((2, 4, 8, 16), stem=(4, 8))
+    space = small_space((2, 4, 6, 8, 16), stem=(4, 8))
     net = supernet(space, uniform_single_path, 300)
-    draw = random.Random(1)
-    archs = list(dict.fromkeys(space.sample(draw) for _ in range(10)))
+    archs = list(every(space))
+    assert len(archs) == 50
     recalibrated = [subnet_accuracy(net, arch) for arch in archs]
     as_trained = [subnet_accuracy(net, arch, recalibrated=False) for arch in archs]
     assert np.mean(recalibrated) > np.mean(as_trained) + 0.1
@@ -130,6 +134,22 @@ def test_uniform_single_path():
     tau, tau_as_trained = (stats.kendalltau(separate, shared)[0] for shared in (recalibrated, as_trained))
     assert tau > 0.5
     assert tau > tau_as_trained
+
+    accuracies = dict(zip(archs, recalibrated, strict=True))
+    limit = int(np.median([macs(arch) for arch in archs]))
+    budget = Budget(max_macs=limit)
+    evolve = partial(nsga2, objectives=(Objective("accuracy_val", maximise=True),), budget=budget, population=8)
+
+    def evaluate(arch: Arch) -> dict[str, float]:
+        return {"accuracy_val": accuracies[arch], "macs": float(counts(builder(arch), (1, 8, 8)).macs)}
+
+    found = search(space, evaluate, evolve, evaluations=30, seed=0, batch=8)
+    bred = [record.arch for record in found[8:]]  # all but the random ones it begins with
+    assert np.mean([macs(arch) <= limit for arch in bred]) > np.mean([macs(arch) <= limit for arch in archs])
+    within = [record.arch for record in found if budget.excess(record.metrics) <= 0]
+    assert all(macs(arch) <= limit for arch in within)  # by the formula, not by the count the search saw
+    best = max(accuracies[arch] for arch in archs if macs(arch) <= limit)
+    assert max(accuracies[arch] for arch in within) > best - 0.01
 
 
 def test_progressive_shrinking():

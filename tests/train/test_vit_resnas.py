@@ -6,6 +6,7 @@ import random
 from functools import partial
 
 import numpy as np
+import pytest
 import torch
 
 from sartor.measure.counts import counts
@@ -19,7 +20,7 @@ from sartor.space.vit import vit_space
 from sartor.train.schedule import multi_arch
 from sartor.train.steps import supernet_step
 from train.digits import (
-    RECIPE,
+    VIT_RECIPE,
     alone,
     digits,
     gradient_error,
@@ -29,7 +30,7 @@ from train.digits import (
     supernet,
 )
 
-STEPS = 200
+STEPS = 1000
 make = partial(build_vit, channels=1, classes=10, patch=2)
 SPACE = vit_space(8, width=32, depth=2)
 
@@ -38,6 +39,7 @@ def macs(arch: Arch) -> int:
     return counts(make(arch), (1, 8, 8)).macs
 
 
+@pytest.mark.heavy
 def test_vit_resnas() -> None:
     """Several archs share a step, whose gradient is the sum of separate passes; what the evolution finds under the MACs
     of a uniform transformer, one width on all tokens, is better than it, both trained alone for as many steps."""
@@ -46,15 +48,15 @@ def test_vit_resnas() -> None:
     turns = multi_arch(SPACE, random.Random(0), 0.5)
     images, labels = digits().train.take(np.arange(24)), torch.from_numpy(digits().train.labels[:24])
     x, y = inputs(0)(images, labels, 5)
-    expected = separate_passes(net, turns, x, y, smoothing=RECIPE.label_smoothing)
-    supernet_step(net, lambda *_: turns, inputs(0), RECIPE)(images, labels, 0.5, 5)
+    expected = separate_passes(net, turns, x, y, smoothing=VIT_RECIPE.label_smoothing)
+    supernet_step(net, lambda *_: turns, inputs(0), VIT_RECIPE)(images, labels, 0.5, 5)
     assert gradient_error(net, expected) < 0.02
 
     uniform = vit_space(8, width=32, depth=2, stages=1).largest().replace(**{"s0.expand": 2})
     limit = macs(uniform)
     gains = []
     for seed in (0, 1):
-        net = supernet(SPACE, multi_arch, STEPS, seed, make)
+        net = supernet(SPACE, multi_arch, STEPS, seed, make, VIT_RECIPE)
 
         def evaluate(arch: Arch, net: Supernet = net) -> dict[str, float]:
             return {"accuracy_val": subnet_accuracy(net, arch, recalibrated=False), "macs": float(macs(arch))}
@@ -63,7 +65,7 @@ def test_vit_resnas() -> None:
         evolve = partial(nsga2, objectives=objectives, budget=Budget(max_macs=limit), population=16)
         found = search(SPACE, evaluate, evolve, evaluations=64, seed=seed)
         best = max((r for r in found if r.metrics["macs"] <= limit), key=lambda r: r.metrics["accuracy_val"])
-        gains.append(alone(best.arch, STEPS, seed, make) - alone(uniform, STEPS, seed, make))
-    # In so few steps the uniform one, all linear layers, hardly learns: with a recipe of its own the gain would
-    # be fairer, and until then the row stays open.
-    assert np.mean(gains) > 0.1
+        ours, rival = (alone(arch, STEPS, seed, make, VIT_RECIPE) for arch in (best.arch, uniform))
+        assert rival > 0.8, "the rival must have learnt, or beating it says nothing"
+        gains.append(ours - rival)
+    assert np.mean(gains) > 0.02

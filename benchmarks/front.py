@@ -45,8 +45,8 @@ from sartor.export.onnx import export_onnx
 from sartor.measure.accuracy import accuracy
 from sartor.measure.device import cores, fingerprint
 from sartor.measure.target import OnnxRuntime
-from sartor.measure.torchvision_ops import define_missing_ops
 from sartor.models import build, resize
+from sartor.models.torchvision_ops import define_missing_ops
 from sartor.recipes.fit import fit
 from sartor.recipes.journal import Journal
 from sartor.records import Arch, Record, parse_quantity

@@ -30,7 +30,7 @@ from sartor.serve.predict import metadata
 
 Outcome = subprocess.CompletedProcess[str]
 SARTOR = [sys.executable, "-m", "sartor.cli"]
-VERBS = ("fit", "show", "pick", "report", "predict", "measure", "systems")
+VERBS = ("fit", "show", "pick", "report", "predict", "prune", "measure", "systems")
 
 
 # pytest tells its children how wide the terminal is; a program that reads a pipe is not told.
@@ -100,7 +100,7 @@ def test_completion_offers_the_verbs() -> None:
         ("fit digits --seed=-1", "--seed"),
         ("fit digits --quiet --verbose", "one of them"),
         ("fit digits --dry-run --json", "leave out --json"),
-        ("fit digits --model timm:resnet18", "not yet available"),
+        ("fit digits --quiet --model timm:resnet18", "takes 3 channels"),
         ("pick run --min-accuracy 120%", "90%"),
         ("show no-such-folder", "sartor fit"),
         ("report no-such-folder", "sartor fit"),

@@ -1,8 +1,8 @@
 """Whatever is shown is run: ``console`` and ``python`` fences are, in the order of the page; other commands must parse.
 
-A ``console`` fence holds lines of ``$ command``; each must exit with 0. ``sh`` fences hold what cannot run here
-(installing, a folder of your photos): their ``sartor`` lines, and those in the helps, are parsed with every option and
-value checked.
+A ``console`` fence holds lines of ``$ command``; each must exit with 0. A page's ``python`` fences are one session.
+``sh`` fences hold what cannot run here (installing, a folder of your photos): their ``sartor`` lines, and those in the
+helps, are parsed with every option and value checked.
 """
 
 from __future__ import annotations
@@ -57,19 +57,20 @@ def test_command_line_parses(line: str) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: page.name)
 @pytest.mark.heavy
-def test_page_runs(page: Path, tmp_path: Path) -> None:
+def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The `sartor` of this Python, wherever it is installed.
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    session: dict[str, object] = {"__name__": "__main__"}
+    monkeypatch.chdir(tmp_path)
     for language, text in fences(page):
         if language == "console":
             for line in text.splitlines():
                 assert line.startswith("$ "), f"{page.name}: a console fence holds commands only, not {line!r}"
                 command = shlex.split(line[2:], comments=True)
-                outcome = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+                outcome = subprocess.run(command, env=environment, capture_output=True, text=True)
                 assert outcome.returncode == 0, f"{line}\n{outcome.stderr}"
         elif language == "python":
-            outcome = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True)
-            assert outcome.returncode == 0, f"{text}\n{outcome.stderr}"
+            exec(compile(text, page.name, "exec"), session)
 
 
 def test_reference_names_everything() -> None:

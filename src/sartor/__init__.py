@@ -16,9 +16,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sartor.compress.prune import prune
     from sartor.data import open_data
     from sartor.errors import BudgetError, InputError, SartorError, Stopped
     from sartor.measure.model import measure_model
+    from sartor.models.elastic import elastify
     from sartor.recipes.fit import fit
     from sartor.recipes.run import Member, Run, open_run
 
@@ -32,10 +34,12 @@ __all__ = [
     "SartorError",
     "Stopped",
     "__version__",
+    "elastify",
     "fit",
     "measure_model",
     "open_data",
     "open_run",
+    "prune",
 ]
 
 _HOME = {
@@ -45,10 +49,12 @@ _HOME = {
     "Run": "sartor.recipes.run",
     "SartorError": "sartor.errors",
     "Stopped": "sartor.errors",
+    "elastify": "sartor.models.elastic",
     "fit": "sartor.recipes.fit",
     "measure_model": "sartor.measure.model",
     "open_data": "sartor.data",
     "open_run": "sartor.recipes.run",
+    "prune": "sartor.compress.prune",
 }
 
 

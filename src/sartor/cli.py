@@ -57,6 +57,17 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _share_or_count(text: str) -> float:
+    """``50%`` or ``0.5`` → 0.5, a share; ``20M`` → 20 million."""
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(parse_quantity(text, "count"))
+    except (InputError, ValueError):
+        value = -1.0
+    if not 0 < value < float("inf") or (text.endswith("%") and value > 1):
+        raise typer.BadParameter(f"{text!r} is neither a share such as 50% nor a number such as 20M")
+    return value
+
+
 def _set_debug(value: bool) -> bool:
     global _debug
     _debug = _debug or value
@@ -125,7 +136,11 @@ def fit(
         ),
     ],
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Cut this network instead of searching a space (not yet).")
+        str | None,
+        typer.Option(metavar="MODEL", help="Cut this network instead: timm:NAME, file.py:function, a pruned folder."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A safetensors file of the model's weights.")
     ] = None,
     max_latency: MaxLatency = None,
     max_size: MaxSize = None,
@@ -167,14 +182,12 @@ def fit(
         raise InputError("--quiet and --verbose contradict each other: give one of them")
     if dry_run and (as_json or quiet):
         raise InputError("--dry-run prints a plan for people: leave out --json and --quiet")
-    if model is not None:
-        raise InputError(
-            f"--model {model}: cutting a given network is not yet available; leave it out to search a space"
-        )
     from sartor.recipes.fit import fit
 
     run = fit(
         data,
+        model=model,
+        weights=weights,
         max_latency_ms=max_latency,
         max_size_bytes=max_size,
         max_macs=max_macs,
@@ -301,6 +314,92 @@ def predict(
 
 
 @app.command()
+def prune(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="timm:NAME, torchvision:NAME, file.py:function, or a folder that prune wrote."
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="Images to judge and to train by, as for fit.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A safetensors file of the model's weights.")
+    ] = None,
+    macs: Annotated[
+        float | None,
+        typer.Option("--macs", metavar="50%", parser=_share_or_count, help="Multiply-accumulates that may be left."),
+    ] = None,
+    params: Annotated[
+        float | None,
+        typer.Option("--params", metavar="50%", parser=_share_or_count, help="Parameters that may be left."),
+    ] = None,
+    max_latency: MaxLatency = None,
+    saliency: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="l1, l2, bn_scale, taylor, hessian, variance or random."),
+    ] = None,
+    ranking: Annotated[
+        str | None, typer.Option(metavar="global|layer", help="Over all layers (the default), or in each.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Cuts, with training after each.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="linear|cubic", help="How the steps approach the goal.")
+    ] = None,
+    protect: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER", help="A layer that keeps its shape; may be given many times.")
+    ] = None,
+    round_to: Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Keep multiples of N.")] = 1,
+    time: Annotated[
+        float | None,
+        typer.Option("--time", metavar="5m", parser=_quantity("time"), help="Training, where there are data."),
+    ] = None,
+    target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the file.")] = "onnxruntime",
+    threads: Threads = 1,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The seed of everything random.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="Default: pruned/NAME.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the folder.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Cut a trained network smaller: to a share of its size, or to a latency measured on the target.
+
+    \b
+    Examples:
+      sartor prune timm:resnet18 photos/ --weights resnet18.safetensors --macs 50% --time 10m
+      sartor prune nets.py:small digits --max-latency 0.1ms --weights small.safetensors -o fast
+      sartor measure nets.py:small --cuts
+    """
+    from sartor.recipes.prune import prune_model
+
+    pruned = prune_model(
+        model,
+        data,
+        weights=weights,
+        macs=macs,
+        params=params,
+        max_latency_ms=max_latency,
+        saliency=saliency,
+        ranking=ranking,
+        steps=steps,
+        schedule=schedule,
+        protect=tuple(protect or ()),
+        round_to=round_to,
+        time_s=time,
+        target=target,
+        threads=threads,
+        seed=seed,
+        out=out,
+        verbosity=0 if quiet or as_json else 1,
+    )
+    if quiet and not as_json:
+        print(pruned.path)
+    else:
+        terminal.print_pruned(pruned, as_json)
+
+
+@app.command()
 def measure(
     model: Annotated[
         str,
@@ -309,6 +408,9 @@ def measure(
     target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the file.")] = "onnxruntime",
     threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs.")] = 200,
+    cuts: Annotated[
+        bool, typer.Option("--cuts", help="Instead: what of it can be cut, what cannot, and why, layer by layer.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -317,9 +419,17 @@ def measure(
     \b
     Examples:
       sartor measure timm:resnet18 --json
+      sartor measure timm:swin_tiny_patch4_window7_224 --cuts
       sartor measure model/ --threads 2
       sartor measure nets.py:small --runs 1000
     """
+    if cuts:
+        if (target, threads, runs) != ("onnxruntime", 1, 200):
+            raise InputError("--cuts times nothing: leave out --target, --threads and --runs")
+        from sartor.measure.cuts import possible_cuts
+
+        terminal.print_cuts(possible_cuts(model), as_json)
+        return
     from sartor.measure.model import measure_model
 
     terminal.print_measured(measure_model(model, target=target, threads=threads, runs=runs), as_json)

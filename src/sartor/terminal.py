@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from sartor.recipes.prune import Pruned
     from sartor.recipes.run import Member, Run
     from sartor.systems import System
 
@@ -89,6 +90,68 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
     for name, value in measured.items():
         if isinstance(value, (int, float, str)):
             print(f"{name.removesuffix('_bytes').removesuffix('_ms').replace('_', ' '):16} {text(name, value)}")
+
+
+def print_cuts(cuts: Mapping[str, Any], as_json: bool) -> None:
+    """What can be cut: the layers, then the groups, then what stays whole and why."""
+    if as_json:
+        print_json(cuts)
+        return
+    from sartor.report import units
+
+    rows = table("layer", "kind", "shape", "params", "can go", "with", "stays")
+    for layer in cuts["layers"]:
+        shape = "x".join(map(str, layer["shape"]))
+        share = units.percent(layer["share"])
+        held = layer["groups"]
+        more = f" and {len(held) - 2} more" if len(held) > 2 else ""
+        rows.add_row(
+            layer["name"], layer["kind"], shape, units.count(layer["params"]), share,
+            ", ".join(held[:2]) + more, "; ".join(layer["stays"][:2]),
+        )  # fmt: skip
+    print_rich(rows)
+    groups = table("group", "entries", "of", "tensors", "params an entry", "MACs an entry")
+    for group in cuts["groups"]:
+        groups.add_row(
+            group["name"], str(group["size"]), str(group["granularity"]), str(group["tensors"]),
+            units.count(group["params"]), units.count(group["macs"]),
+        )  # fmt: skip
+    print_rich(groups)
+    for name, title in (("blocks", "can go whole"), ("frozen", "not followed")):
+        for entry in cuts[name]:
+            print(f"{title}: {entry}")
+    for name in ("params", "macs"):
+        least = cuts[f"least_{name}"]
+        print(f"{name:8} {units.count(cuts[name])}, {units.count(least)} with one entry of every group")
+
+
+def print_pruned(pruned: Pruned, as_json: bool) -> None:
+    """The network before and after, and what to do with it."""
+    if as_json:
+        print_json(pruned.to_dict())
+        return
+    from sartor.report import units
+
+    write: dict[str, Callable[[Any], str]] = {
+        "params": units.count, "macs": units.count, "latency_ms": units.ms, "size_bytes": units.size,
+        "peak_memory_bytes": units.size, "accuracy_val": units.percent, "accuracy_test": units.percent,
+    }  # fmt: skip
+    rows = table("", "before", "after", "ratio")
+    for name, form in write.items():
+        if name in pruned.after:
+            before, after = pruned.before[name], pruned.after[name]
+            ratio = "" if name.startswith("accuracy") else f"{after / before:.2f}"
+            rows.add_row(
+                name.removesuffix("_bytes").removesuffix("_ms").replace("_", " "), form(before), form(after), ratio
+            )
+    print_rich(rows)
+    cut = sorted(pruned.kept.items(), key=lambda item: item[1][0] / item[1][1])
+    if cut:
+        print("cut most: " + ", ".join(f"{name} {n} of {size}" for name, (n, size) in cut[:5]))
+    undone = sum(not entry.kept for entry in pruned.tried)
+    if pruned.tried:
+        print(f"{len(pruned.tried)} cuts measured, {undone} undone or left for a better one")
+    print(f"the network is in {pruned.path}")
 
 
 def print_member(member: Member, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from sartor.compress.quantize import quantize_int8
 from sartor.export.onnx import export_onnx
 from sartor.export.parity import parity
 from sartor.measure.counts import counts
-from sartor.measure.torchvision_ops import define_missing_ops
+from sartor.models.torchvision_ops import define_missing_ops
 
 TOLERANCE = 1e-5
 """Max abs error over the max abs output: two orders of summing the same products in fp32."""

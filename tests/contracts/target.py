@@ -74,9 +74,13 @@ class TargetSuite:
         assert small.median_ms < large.median_ms
 
     def test_a_file_beside_itself_is_as_fast(self, files: dict[int, Path]) -> None:
-        """Interleaving is what makes ratios fair: twice the same file gives a ratio of one."""
-        one, other = self.target.latencies([files[64], files[64]], runs=100)
-        assert math.isclose(one.median_ms, other.median_ms, rel_tol=0.15)
+        """Interleaving is what makes ratios fair: twice the same file gives a ratio of one, in the median of three: one
+        may be disturbed by another process."""
+        ratios = []
+        for _ in range(3):
+            one, other = self.target.latencies([files[64], files[64]], runs=100)
+            ratios.append(one.median_ms / other.median_ms)
+        assert math.isclose(sorted(ratios)[1], 1.0, rel_tol=0.15)
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"nowhere\.onnx is missing"):

@@ -16,7 +16,7 @@ from torch import nn
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
 from sartor.export.parity import parity
-from sartor.measure.torchvision_ops import define_missing_ops
+from sartor.models.torchvision_ops import define_missing_ops
 
 
 class Block(nn.Module):
@@ -149,6 +149,28 @@ class Branching(nn.Module):
         if float(x.sum()) > 0:
             return x.mean((2, 3))
         return x.amax((2, 3)) + torch.linalg.lstsq(x[:, 0], x[:, 0]).solution.sum()
+
+
+class Windows(nn.Module):
+    """Attention within windows of tokens: tensors of five dimensions, with a bias for the positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(3, 24), nn.Linear(8, 2)
+        self.bias = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x.flatten(2).transpose(1, 2).unflatten(1, (-1, 4))  # [n, windows, 4, 3]
+        q, k, v = self.qkv(tokens).unflatten(-1, (3, 2, 4)).permute(3, 0, 4, 1, 2, 5).unbind(0)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self.bias)
+        return self.out(y.permute(0, 2, 3, 1, 4).flatten(3)).mean((1, 2))
+
+
+def test_attention_in_five_dimensions(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = Windows().eval()
+    export_onnx(net, (3, 4, 4), tmp_path / "model.onnx")
+    assert parity(net, tmp_path / "model.onnx", (3, 4, 4)) < 1e-5
 
 
 @pytest.mark.parametrize("draft", [True, False])

@@ -19,7 +19,7 @@ from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
 from sartor.measure.counts import counts
 from sartor.measure.graph_counts import graph_counts
-from sartor.measure.torchvision_ops import define_missing_ops
+from sartor.models.torchvision_ops import define_missing_ops
 
 
 def timm_model(name: str) -> nn.Module:

@@ -104,7 +104,7 @@ def test_torchvision_loads_beside_this_torch() -> None:
     """In a fresh process: with or without torchvision's compiled operators, timm imports; real ones stay in place."""
     code = (
         "import torch\n"
-        "from sartor.measure.torchvision_ops import define_missing_ops, _declared\n"
+        "from sartor.models.torchvision_ops import define_missing_ops, _declared\n"
         "define_missing_ops(); define_missing_ops()\n"
         "import timm, torchvision\n"
         "assert bool(_declared) != torchvision.extension._has_ops()\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sartor.recipes.growth import ALONE_UNTIL, growing, side_at
-from sartor.recipes.specialise import TURNS, in_turns
+from sartor.recipes.specialise import LONG_TURNS, TURNS, in_turns
 from sartor.space import conv_space
 from sartor.train.augment import Preprocess
 from sartor.train.loop import Recipe
@@ -55,14 +56,17 @@ class Seen(nn.Module):
         return self.layer(x.mean((2, 3)))
 
 
-@given(st.integers(1, 7), PROGRESS)
-def test_the_faster_half_learns_in_turns_the_others_in_every_step(members: int, progress: float) -> None:
+@given(st.integers(1, 7), PROGRESS, st.sampled_from([TURNS, LONG_TURNS, (3, 5)]))
+def test_members_learn_in_turns_and_the_largest_in_every_step(
+    members: int, progress: float, turns: tuple[int, int]
+) -> None:
     networks = [Seen() for _ in range(1 + members)]
     sides = [32, *[20, 24, 28, 32, 20, 24, 28][:members]]
     make = Inputs(Preprocess((0.5,) * 3, (0.2,) * 3), torch.device("cpu"), seed=0, shift=1, flip=True)
-    step = in_turns(networks, sides, make, Recipe())
+    step = in_turns(networks, sides, make, Recipe(), turns)
+    rounds = math.lcm(*turns)
     images, labels = torch.randint(0, 255, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 4
-    for index in range(2 * TURNS):
+    for index in range(2 * rounds):
         for network in networks:
             network.zero_grad()
         before = [len(network.sides) for network in networks]
@@ -70,6 +74,7 @@ def test_the_faster_half_learns_in_turns_the_others_in_every_step(members: int, 
         trained = [len(network.sides) > n for network, n in zip(networks, before, strict=True)]
         assert trained == [network.layer.weight.grad is not None for network in networks]
     faster = members // 2
-    assert [len(network.sides) for network in networks] == [2 * TURNS, *[2] * faster, *[2 * TURNS] * (members - faster)]
+    slow, fast = (2 * rounds // turn for turn in turns)
+    assert [len(network.sides) for network in networks] == [2 * rounds, *[fast] * faster, *[slow] * (members - faster)]
     for network, side in zip(networks, sides, strict=True):
         assert set(network.sides) == {side_at(side, progress)}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import statistics
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -29,18 +27,6 @@ def made_up(arch: Arch) -> Record:
     worth = sum(float(v) / (1 + i) for i, v in enumerate(arch.values()))
     price = sum(float(v) * (1 + i) for i, v in enumerate(arch.values()))
     return Record("", arch, metrics={"accuracy_val": 1 - 1 / (1 + worth), "latency_ms": 1 + price})
-
-
-@pytest.fixture(scope="module")
-def engine(project: Path):
-    """The benchmark's module: its tables are the ones tested on."""
-    spec = importlib.util.spec_from_file_location("search_engine", project / "benchmarks" / "search_engine.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

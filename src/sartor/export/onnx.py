@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -17,23 +18,13 @@ from torch import nn
 
 from sartor.disk import write_atomic
 from sartor.errors import InputError
+from sartor.export.attention import translations
+from sartor.graph.capture import evaluating
 
 OPSET = 20
 """18 is the least that the new exporter speaks; 20 has GELU as one operator and is read by ONNX Runtime >= 1.17."""
 
 INPUT, OUTPUT = "images", "logits"
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every submodule in eval mode, and each back in the mode it had (they may differ)."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextlib.contextmanager
@@ -102,18 +93,29 @@ def _spell_out(proto: onnx.ModelProto, weights: Sequence[str]) -> None:
 
 
 def _dynamo_export(model: nn.Module, images: torch.Tensor) -> onnx.ModelProto:
-    program = torch.onnx.export(
+    return to_onnx(
         model,
         (images,),
-        dynamo=True,
         input_names=[INPUT],
         output_names=[OUTPUT],
         dynamic_shapes=({0: torch.export.Dim("n")},),
-        opset_version=OPSET,
-        verbose=False,
     )
-    assert program is not None
-    return program.model_proto
+
+
+def to_onnx(model: nn.Module, args: tuple[Any, ...], **options: Any) -> onnx.ModelProto:
+    """``torch.onnx.export`` of any module with any arguments, and of operators that it does not know but we do."""
+
+    def export(**more: Any) -> onnx.ModelProto:
+        program = torch.onnx.export(model, args, dynamo=True, opset_version=OPSET, verbose=False, **options, **more)
+        assert program is not None
+        return program.model_proto
+
+    try:
+        return export()
+    except torch.onnx.OnnxExporterError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        return export(custom_translation_table=translations())
 
 
 def _strip(proto: onnx.ModelProto) -> None:
@@ -171,20 +173,8 @@ def _check(proto: onnx.ModelProto) -> None:
             )
 
 
-def export_onnx(
-    model: nn.Module,
-    shape: tuple[int, int, int],
-    path: Path,
-    *,
-    metadata: Mapping[str, str] | None = None,
-    draft: bool = False,
-) -> None:
-    """Export ``model`` in eval mode for images of ``shape`` (C, H, W) to one ONNX file at ``path``, atomically.
-
-    ``metadata`` becomes the file's metadata_props. ``draft`` takes PyTorch's older exporter, about ten times faster:
-    the same operators for convolutional networks, meant for files that are timed and thrown away. The model's modes
-    and device are left as they were. Raises InputError when the model cannot be exported.
-    """
+def onnx_of(model: nn.Module, shape: tuple[int, int, int], *, draft: bool = False) -> onnx.ModelProto:
+    """``model`` in eval mode for images of ``shape`` (C, H, W), as :func:`export_onnx` writes it."""
     if len(shape) != 3 or any(int(size) < 1 for size in shape):
         raise InputError(f"the image shape must be three positive numbers (channels, height, width), not {shape!r}")
     if any(tensor.device.type != "cpu" for tensor in (*model.parameters(), *model.buffers())):
@@ -203,10 +193,32 @@ def export_onnx(
     _strip(proto)
     _check(proto)
     proto.producer_name, proto.producer_version = "sartor", ""
+    return proto
+
+
+def export_onnx(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    path: Path,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    draft: bool = False,
+) -> None:
+    """Export ``model`` in eval mode for images of ``shape`` (C, H, W) to one ONNX file at ``path``, atomically.
+
+    ``metadata`` becomes the file's metadata_props. ``draft`` takes PyTorch's older exporter, about ten times faster:
+    the same operators for convolutional networks, meant for files that are timed and thrown away. The model's modes
+    and device are left as they were. Raises InputError when the model cannot be exported.
+    """
+    write_onnx(onnx_of(model, shape, draft=draft), path, metadata)
+
+
+def write_onnx(proto: onnx.ModelProto, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write ``proto`` with ``metadata`` as its metadata_props, atomically. Raises InputError over 2 GB."""
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, dict(metadata or {}))
     try:
         content = proto.SerializeToString()
     except ValueError as error:
-        raise InputError(f"{type(model).__name__} is over 2 GB, the most one ONNX file holds") from error
+        raise InputError("the network is over 2 GB, the most one ONNX file holds") from error
     write_atomic(path, content)

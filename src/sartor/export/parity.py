@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sartor.errors import InputError
-from sartor.export.onnx import evaluating
+from sartor.graph.capture import evaluating
 
 
 def parity(model: nn.Module, file: Path, shape: tuple[int, int, int], *, n: int = 8, seed: int = 0) -> float:

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sartor.errors import InputError
-from sartor.export.onnx import evaluating
+from sartor.graph.capture import evaluating
 
 aten = torch.ops.aten
 

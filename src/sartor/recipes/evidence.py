@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +70,8 @@ def conclude(
         for record in proof.measured
         if record.name.removesuffix("-int8") == "largest" and record.precision == shop.job.precision[0]
     ]
+    if probed.given is not None:
+        baselines.append(_as_it_came(shop, probed.given, proof.measured))
     info = disk.read_json(shop.path / "run.json")
     for left_over in (shop.path / "models").glob("*"):  # of this run, killed here and gone on with on another machine
         if left_over.name not in {r.name for r in tested}:
@@ -106,6 +108,22 @@ def conclude(
     disk.write_json(shop.path / "evidence.json", evidence)
     write_front(shop.path, tested, proof.dropped, picked=picked.name)
     return tested
+
+
+def _as_it_came(shop: Workshop, given: Mapping[str, Any], measured: Sequence[Record]) -> dict[str, Any]:
+    """The network that was given, untouched, from its file."""
+    assert shop.given is not None
+    side = shop.given.side
+    right, _ = accuracy(open_target(shop.job.target, cores()), shop.as_it_came, arrays(shop, shop.dataset.test, side))
+    # The largest has the same operators and sizes, and was timed beside the front.
+    latency = next((r.metrics["latency_ms"] for r in measured if r.name == "largest"), given["latency_ms"])
+    return {
+        "name": "the network as it came",
+        "accuracy_val": given["accuracy"],
+        "accuracy_test": right,
+        "latency_ms": latency,
+        "note": "nothing trained or cut",
+    }
 
 
 def _tau(alone: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import nn
 from sartor.errors import Diverged
 from sartor.measure.counts import counts
 from sartor.models import Supernet
+from sartor.models.elastic import Elastic
 from sartor.recipes.probe import random_archs
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
@@ -30,6 +31,7 @@ from sartor.search.store import Store
 from sartor.space import Space
 from sartor.train.device import place
 from sartor.train.loop import Step, seconds_a_step, train
+from sartor.train.schedule import alike
 from sartor.train.steps import plain_step
 
 INT8_SPEEDUP = 2.0
@@ -49,6 +51,9 @@ TAU_SHARE = 0.3
 LEAST_EVALUATIONS, LEAST_STEPS = 8, 5
 """Of search and of random sampling; and of each network trained alone: with fewer neither says anything."""
 
+ALIKE = 6
+"""Archs of one share of the widths each that a search of a given network begins with."""
+
 TAU_ARCHS = 6
 """Archs trained alone for Kendall's tau: few, so its interval is wide, and said."""
 
@@ -63,10 +68,13 @@ class Explored:
     alone: list[dict[str, Any]]
 
 
-def explore(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick: Tick) -> Explored:
+def explore(shop: Workshop, supernet: Supernet | Elastic, seconds: float, flip: bool, tick: Tick) -> Explored:
     """Search ``supernet`` within ``seconds``: most for search and random sample, in equal parts, the rest for tau."""
     budget = search_budget(shop)
     first = [supernet.space.largest(), supernet.space.smallest()]
+    if shop.given is not None:  # drawn choice by choice, archs of many groups are all of middling size
+        rng = random.Random(shop.job.seed)
+        first += [alike(supernet.space, rng) for _ in range(ALIKE)]
     cost = shop.journal.once("search.cost", lambda: _seconds_an_evaluation(shop, supernet))
     evaluations = max(LEAST_EVALUATIONS, min(200, int(0.5 * (1 - TAU_SHARE) * seconds / cost), supernet.space.count()))
     first_random = min(16, max(LEAST_EVALUATIONS, evaluations // 3))
@@ -162,14 +170,14 @@ def choose(found: Sequence[Record], budget: Budget, n: int, largest: Arch | None
     return sorted((within[i] for i in taken), key=lambda r: r.metrics["latency_ms"])
 
 
-def _evaluate(shop: Workshop, supernet: Supernet, arch: Arch) -> dict[str, float]:
+def _evaluate(shop: Workshop, supernet: Supernet | Elastic, arch: Arch) -> dict[str, float]:
     network = supernet.extract(arch)
     right = shop.rank(network, int(arch["resolution"]))
     counted = counts(network.cpu().float(), shop.shape(arch))
     return {"accuracy_val": right, **shop.draft(arch), "macs": counted.macs, "params": counted.params}
 
 
-def _seconds_an_evaluation(shop: Workshop, supernet: Supernet) -> float:
+def _seconds_an_evaluation(shop: Workshop, supernet: Supernet | Elastic) -> float:
     """Mean seconds of evaluating two random archs, drafts that are there already left out: those cost nothing."""
     drawn = random_archs(supernet.space, 16, shop.job.seed + 23)
     archs = ([a for a in drawn if f"draft.{a.key}" not in shop.journal] or drawn)[:2]
@@ -179,7 +187,9 @@ def _seconds_an_evaluation(shop: Workshop, supernet: Supernet) -> float:
     return (time.monotonic() - begin) / len(archs)
 
 
-def _train_alone(shop: Workshop, supernet: Supernet, seconds: float, flip: bool, tick: Tick) -> list[dict[str, Any]]:
+def _train_alone(
+    shop: Workshop, supernet: Supernet | Elastic, seconds: float, flip: bool, tick: Tick
+) -> list[dict[str, Any]]:
     """A few random archs, trained from scratch for equally many steps, beside their supernet accuracy; none where the
     time would not even do for a few steps each.
 

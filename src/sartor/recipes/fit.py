@@ -20,15 +20,17 @@ from sartor import disk
 from sartor.data import look, open_data
 from sartor.errors import BudgetError, InputError, SartorError, Stopped
 from sartor.models import Supernet
+from sartor.models.elastic import Elastic
 from sartor.recipes.claim import about, begin, check_same_data, note, read_info, same_run
 from sartor.recipes.curve import Curve
 from sartor.recipes.evidence import conclude
 from sartor.recipes.explore import explore, members
+from sartor.recipes.given import name_of, open_given
 from sartor.recipes.growth import growing
 from sartor.recipes.job import Job, data_name
 from sartor.recipes.journal import Journal
 from sartor.recipes.plan import Clock, plan
-from sartor.recipes.probe import Probed, describe, probe
+from sartor.recipes.probe import Probed, describe, probe, probe_given
 from sartor.recipes.prove import prove
 from sartor.recipes.run import Run, open_run
 from sartor.recipes.specialise import HANDOVER, specialise
@@ -36,9 +38,9 @@ from sartor.recipes.voice import Voice
 from sartor.recipes.workshop import Workshop
 from sartor.records import Budget, Record
 from sartor.train.device import place
-from sartor.train.loop import Training, train
-from sartor.train.schedule import SCHEDULES
-from sartor.train.steps import supernet_step
+from sartor.train.loop import Step, Training, train
+from sartor.train.schedule import SCHEDULES, nested
+from sartor.train.steps import Inputs, supernet_step
 
 DEFAULT_SCHEDULE = "delayed_shrinking"
 """That of the best whole fits (docs/log.md). ``benchmarks/schedules.py`` has single path ahead as a supernet, but its
@@ -59,6 +61,7 @@ def fit(
     data: Any,
     *,
     model: Any = None,
+    weights: str | Path | None = None,
     max_latency_ms: float | None = None,
     max_size_bytes: int | None = None,
     max_macs: int | None = None,
@@ -76,14 +79,22 @@ def fit(
 ) -> Run | None:
     """Fit networks to ``data`` (see :func:`sartor.open_data`) within a budget, in about ``time_s`` seconds of work.
 
+    ``model``: a network to cut instead of a space to search: a name (see :func:`sartor.models.zoo.open_model`), with
+    its ``weights`` in a safetensors file, or a ``torch.nn.Module``, which is copied. Its last layer is replaced where
+    the data have another number of classes.
+
     Returns the run; None after a dry run, which only prints how the time would be spent, and on what. The same call
     goes on where a stopped or killed run was. Raises InputError for unusable arguments or data, BudgetError naming the
     nearest miss when no network met the budget, Stopped on Ctrl-C.
     """
-    if model is not None:
-        raise InputError("model= is not available yet: leave it out to search a space")
+    if weights is not None and not isinstance(model, str):
+        raise InputError("weights are for a model given by its name: add model=")
+    if model is not None and schedule != DEFAULT_SCHEDULE:
+        raise InputError("a network that is given has a schedule of its own: leave out schedule=")
     budget = Budget(max_latency_ms, max_size_bytes, max_macs, max_memory_bytes)
-    job = Job(data_name(data), budget, time_s, target, threads, tuple(precision), seed, schedule)
+    job = Job(
+        data_name(data), budget, time_s, target, threads, tuple(precision), seed, schedule, name_of(model, weights)
+    )
     voice = Voice(verbosity, sys.stdout if dry_run else sys.stderr)
     voice.say(f"Plan for {_duration(time_s)} on {data_name(data)}:")
     for line in plan(time_s).lines():
@@ -108,14 +119,19 @@ def fit(
         if begun:
             check_same_data(path, dataset)
             voice.say(f"going on with {path}")
-        else:
-            begin(path, job)
-        if read_info(path).get("status") == "done":
-            voice.say(f"{path} is done already")
-            _report_if_missing(path)
-            return open_run(path)
+            if read_info(path).get("status") == "done":
+                voice.say(f"{path} is done already")
+                _report_if_missing(path)
+                return open_run(path)
+        torch.manual_seed(seed)  # a fresh last layer is the same in every process of a run
         try:
-            _work(Workshop(job, dataset, path, journal, clock, voice))
+            given = None if model is None else open_given(model, weights, dataset)
+        except KeyboardInterrupt:
+            raise Stopped("stopped while the network was traced; the same command begins again") from None
+        if not begun:
+            begin(path, job)
+        try:
+            _work(Workshop(job, dataset, path, journal, clock, voice, given))
         except KeyboardInterrupt:
             note(path, status="stopped")
             where = shlex.quote(str(path))
@@ -140,13 +156,21 @@ def _work(shop: Workshop) -> None:
     seconds = clock.begin("probe", job.time_s)
     share = plan(job.time_s).seconds["supernet"]
     with voice.stage("probe", seconds) as tick:
-        probed = probe(shop, seconds, share, tick)
+        probed = probe(shop, seconds, share, tick) if shop.given is None else probe_given(shop, tick)
     times.append({"stage": "probe", "seconds": clock.end("probe")})
-    voice.say(f"  race: {describe(probed.race)}")
+    if probed.race:
+        voice.say(f"  race: {describe(probed.race)}")
+    if probed.given is not None:
+        voice.say(f"  as it came: {100 * probed.given['accuracy']:.1f}%, {probed.given['latency_ms']:.3f} ms")
+        if shop.given is not None and shop.given.fresh:
+            voice.say(f"  its last layer is a fresh one of {len(dataset.classes)} outputs")
+        if not probed.teaches:
+            voice.say("  it does not know these images yet: it learns from their labels, not from itself as it came")
     voice.say(
         f"  images are {'mirrored at random in training' if probed.flip else 'not mirrored: it changes their class'}"
     )
-    voice.say(f"  space: {probed.space.count():,} networks of width ≤ {probed.width}, depth ≤ {probed.depth}")
+    sizes = f" of width ≤ {probed.width}, depth ≤ {probed.depth}" if shop.given is None else " within it"
+    voice.say(f"  space: {probed.space.count():,} networks{sizes}")
 
     curves: list[Curve] = []
     seconds = clock.begin("supernet", job.time_s)
@@ -217,9 +241,9 @@ def _report_if_missing(path: Path) -> None:
         write_report(path)
 
 
-def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list[Curve]) -> Supernet:
+def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list[Curve]) -> Supernet | Elastic:
     torch.manual_seed(shop.job.seed)
-    supernet = place(Supernet(probed.space, shop.builder), shop.device)
+    supernet = place(Supernet(probed.space, shop.builder) if shop.given is None else shop.given.elastic, shop.device)
     curve = Curve("supernet, the first network of each step", shop.checkpoints / "curve-supernet.json", shop.clock)
     curves.append(curve)
     if shop.saved("supernet"):
@@ -234,7 +258,7 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
 
         train(
             supernet,
-            supernet_step(supernet, growing(SCHEDULES[shop.job.schedule]), inputs, shop.recipe),
+            _supernet_step(shop, supernet, probed, inputs),
             shop.batches,
             replace(shop.recipe, last_lr_share=HANDOVER, ema_half_life=SUPERNET_HALF_LIFE),
             seconds=seconds,
@@ -246,6 +270,15 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
     curve.save()
     shop.save("supernet", supernet.state_dict())
     return supernet
+
+
+def _supernet_step(shop: Workshop, supernet: Supernet | Elastic, probed: Probed, inputs: Inputs) -> Step:
+    """A supernet from scratch under the job's schedule, images small first; a given one under the sandwich rule, taught
+    by itself as it came where it knows these images."""
+    if shop.given is None:
+        return supernet_step(supernet, growing(SCHEDULES[shop.job.schedule]), inputs, shop.recipe)
+    teacher = shop.given.original if probed.teaches else None
+    return supernet_step(supernet, nested, inputs, shop.recipe, teacher=teacher)
 
 
 def _nearest(shop: Workshop, records: Sequence[Any], dropped: Sequence[dict[str, str]]) -> str:

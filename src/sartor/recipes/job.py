@@ -26,6 +26,7 @@ class Job:
     precision: tuple[str, ...]
     seed: int
     schedule: str
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.time_s, (int, float)) and math.isfinite(self.time_s) and self.time_s >= 10):

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from sartor.errors import Diverged
+from sartor.export.onnx import export_onnx
 from sartor.recipes.feasible import feasible, may_fit
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
@@ -79,13 +80,16 @@ twenty-minute fits whose networks were too large and too small (docs/log.md)."""
 
 @dataclass(frozen=True)
 class Probed:
-    """What the probe found: the space to train, and what it tried."""
+    """What the probe found: the space to train, and what it tried. Of a network that was given: how good it is, and
+    whether it ``teaches``."""
 
     space: Space
     flip: bool
     race: list[dict[str, Any]]
     width: int
     depth: int
+    teaches: bool = False
+    given: dict[str, Any] | None = None
 
 
 def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -> Probed:
@@ -101,6 +105,35 @@ def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -
     width, depth = int(size[0]), int(size[1])
     tick(1.0, f"{'+'.join(kept)}, width {width}, depth {depth}")
     return Probed(space_of(width, depth), flip, race, width, depth)
+
+
+def probe_given(shop: Workshop, tick: Tick) -> Probed:
+    """The network that was given is the space. Whether images may be mirrored, and whether it knows these images
+    already and so can teach, its accuracy tells."""
+    assert shop.given is not None
+    side, elastic = shop.given.side, shop.given.elastic
+    # Before the training: what cannot be shipped, or meet the budget.
+    if not shop.as_it_came.exists():
+        export_onnx(shop.given.original, (shop.dataset.channels, side, side), shop.as_it_came)
+    feasible(shop, {"given": elastic.space.smallest()})
+    original = place(shop.given.original, shop.device).eval()
+
+    def judge() -> dict[str, Any]:
+        right = accuracy(original, shop.validation(side))
+        mirrored = accuracy(original, ((mirror(x), y) for x, y in shop.validation(side)))
+        latency = shop.draft_latency_ms(elastic.largest)
+        return {"operator": "given", "se": False, "accuracy": right, "mirrored": mirrored, "latency_ms": latency}
+
+    tick(0.1, "judging the network as it came")
+    held = dict(shop.journal.once("given", judge))
+    classes = len(shop.dataset.classes)
+    flip = may_mirror(held["accuracy"], held["mirrored"], classes)
+    return Probed(elastic.space, flip, [], 0, 0, teaches=knows(held["accuracy"], classes), given=held)
+
+
+def knows(accuracy: float, classes: int) -> bool:
+    """Whether a network is far enough from chance to teach others."""
+    return accuracy - 1 / classes >= LEARNT * (1 - 1 / classes)
 
 
 def _long(shop: Workshop) -> bool:

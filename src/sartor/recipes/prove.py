@@ -24,6 +24,7 @@ from sartor.measure.counts import counts
 from sartor.measure.device import cores, fingerprint, versions
 from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.target import open_target
+from sartor.models.weights import to_bytes
 from sartor.recipes.specialise import Made
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
@@ -216,12 +217,15 @@ def arrays(shop: Workshop, images: Any, side: int) -> Iterator[tuple[np.ndarray,
 
 def ship(shop: Workshop, record: Record, made: Made, card: str) -> None:
     """Write ``models/NAME``: the file, the weights, the arch and the card."""
-    from safetensors.torch import save
-
     folder = shop.path / "models" / record.name
-    state = {k: v.detach().contiguous().cpu() for k, v in made.network.state_dict().items()}
     write_atomic(folder / "model.onnx", (shop.path / "work" / record.name / "model.onnx").read_bytes())
-    write_atomic(folder / "model.safetensors", save(state))
-    arch = {"arch": dict(record.arch), "precision": record.precision, "preprocessing": shop.preprocessing(record.name)}
+    write_atomic(folder / "model.safetensors", to_bytes(made.network))
+    arch: dict[str, Any] = {
+        "arch": dict(record.arch),
+        "precision": record.precision,
+        "preprocessing": shop.preprocessing(record.name),
+    }
+    if shop.given is not None:
+        arch["cut"] = shop.given.cut(record.arch)
     write_atomic(folder / "arch.json", json.dumps(arch, indent=2) + "\n")
     write_atomic(folder / "card.md", card)

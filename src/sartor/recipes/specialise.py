@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sartor.models import Supernet
+from sartor.models.elastic import Elastic
 from sartor.recipes.growth import side_at
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
@@ -28,10 +29,13 @@ the new shares of the time (docs/log.md)."""
 WARMUP = 0.02
 """Of the members' training: their momentum starts from nothing."""
 
-TURNS = 2
-"""The faster half of the members is trained in every second step, the slower half and the largest in all. All in all of
+TURNS, LONG_TURNS = (1, 2), (2, 4)
+"""The slower and the faster half of the members are trained in every so many steps, the largest in all. All in all of
 them took most of the time from the largest, which teaches them; all in turns left those in the middle behind
-(docs/log.md)."""
+(docs/log.md). From an hour on members get enough steps in half as many, and the largest the time."""
+
+LONG_S = 3600.0
+"""Shorter ones were not tried."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,13 @@ class Made:
 
 
 def specialise(
-    shop: Workshop, supernet: Supernet, chosen: Sequence[Record], seconds: float, flip: bool, tick: Tick, on_step: Any
+    shop: Workshop,
+    supernet: Supernet | Elastic,
+    chosen: Sequence[Record],
+    seconds: float,
+    flip: bool,
+    tick: Tick,
+    on_step: Any,
 ) -> tuple[list[Made], list[dict[str, Any]]]:
     """The largest arch and the members of ``chosen``, trained on where that measured better, and what was tried.
 
@@ -79,15 +89,26 @@ def specialise(
     return made, tried
 
 
-def in_turns(networks: Sequence[nn.Module], sides: Sequence[int], inputs: Inputs, recipe: Recipe) -> Step:
-    """A step of the largest network, the slower half of the others, which come fastest first, and every ``TURNS``-th of
-    the faster half, each of which so has its turn; of all at images that grow."""
+def in_turns(
+    networks: Sequence[nn.Module],
+    sides: Sequence[int],
+    inputs: Inputs,
+    recipe: Recipe,
+    turns: tuple[int, int] = TURNS,
+    *,
+    growing: bool = True,
+) -> Step:
+    """A step of the largest network and of those of the others, which come fastest first, whose turn it is: each of the
+    slower half in every ``turns[0]`` steps, each of the faster half in every ``turns[1]``; of all at images that grow,
+    where they may."""
     steps: dict[tuple[int, ...], Step] = {}
     middle = 1 + _faster(networks)
+    slow, fast = turns
 
     def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
-        who = (0, *range(1 + index % TURNS, middle, TURNS), *range(middle, len(networks)))
-        now = tuple(side_at(sides[i], progress) for i in who)
+        slower = range(middle + index % slow, len(networks), slow)
+        who = (0, *range(1 + index % fast, middle, fast), *slower)
+        now = tuple(side_at(sides[i], progress) if growing else sides[i] for i in who)
         if (key := who + now) not in steps:
             steps[key] = family_step([networks[i] for i in who], now, inputs, recipe)
         return steps[key](images, labels, progress, index)
@@ -114,7 +135,9 @@ def _train(
         networks.load_state_dict(shop.load("specialised"))
         return
     faster = _faster(networks)
-    shares = len(networks) - faster + faster / TURNS  # networks a step: clipped is the norm of all their gradients
+    turns = LONG_TURNS if shop.job.time_s >= LONG_S else TURNS
+    slower = len(networks) - 1 - faster
+    shares = 1 + slower / turns[0] + faster / turns[1]  # networks a step: clipped is the norm of all their gradients
     recipe = replace(
         shop.recipe,
         peak_lr=shop.recipe.peak_lr * HANDOVER,
@@ -128,7 +151,14 @@ def _train(
 
     train(
         networks,
-        in_turns(list(networks), sides, shop.inputs("specialise", flip=flip), recipe),
+        in_turns(
+            list(networks),
+            sides,
+            shop.inputs("specialise", flip=flip),
+            recipe,
+            turns,
+            growing=shop.given is None,
+        ),
         shop.batches,
         recipe,
         seconds=seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,12 +21,16 @@ from sartor.compress.quantize import quantize_int8
 from sartor.data import Dataset, Images, in_order, shuffled
 from sartor.disk import write_atomic
 from sartor.errors import InputError
-from sartor.export.onnx import export_onnx
+from sartor.export.onnx import export_onnx, write_onnx
+from sartor.export.slicing import OnnxSlicer
 from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.target import open_target
 from sartor.models import build, input_shape, resize
+from sartor.recipes.bench import recipe_for
+from sartor.recipes.given import Given
 from sartor.recipes.job import Job
 from sartor.recipes.journal import Journal
+from sartor.recipes.metadata import preprocessing
 from sartor.recipes.plan import Clock
 from sartor.recipes.voice import Voice
 from sartor.records import Arch
@@ -53,6 +57,10 @@ RANKING_IMAGES = 2000
 a standard error of one point, which all of them share in part."""
 
 
+TIME_TO_LEARN_S = 300.0
+"""From this long a fit of a given network learns to slice its file as the slow exporter writes it. A choice."""
+
+
 @dataclass
 class Workshop:
     """The bench everything is cut on. Stages take it and return what they made."""
@@ -63,6 +71,7 @@ class Workshop:
     journal: Journal
     clock: Clock
     voice: Voice
+    given: Given | None = None
 
     @cached_property
     def device(self) -> torch.device:
@@ -70,6 +79,9 @@ class Workshop:
 
     @cached_property
     def preprocess(self) -> Preprocess:
+        given = self.given
+        if given is not None and given.mean is not None and given.std is not None:
+            return Preprocess(given.mean, given.std)
         return Preprocess(self.dataset.mean, self.dataset.std)
 
     @cached_property
@@ -80,19 +92,32 @@ class Workshop:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def as_it_came(self) -> Path:
+        """The file of the network that was given, untouched."""
+        return self.path / "work" / "as-it-came" / "model.onnx"
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of the largest images that any network of this fit takes."""
+        return self.dataset.resolution if self.given is None else max(self.given.side, self.dataset.resolution)
+
     @cached_property
     def recipe(self) -> Recipe:
         """The short-time recipe, with a batch small enough for a small set to fill an epoch, and for memory."""
         n = len(self.dataset.train)
-        room = TRAINING_PIXELS // self.dataset.resolution**2
-        return Recipe(batch_size=max(1, min(256, 2 ** int(np.log2(max(2, min(n / 12, room)))))))
+        room = TRAINING_PIXELS // self.side**2
+        recipe = Recipe(batch_size=max(1, min(256, 2 ** int(np.log2(max(2, min(n / 12, room)))))))
+        return recipe if self.given is None else recipe_for(self.given.original, recipe.batch_size)
 
     def build(self, arch: Arch) -> nn.Module:
-        """The plain network of ``arch`` for this data, with fresh weights."""
+        """The plain network of ``arch`` for this data, with fresh weights, or those of the given network as it came."""
         return self.builder(arch)
 
     @cached_property
     def builder(self) -> Any:
+        if self.given is not None:
+            return self.given.untouched
         data = self.dataset
         return partial(build, channels=data.channels, classes=len(data.classes), full_resolution=data.resolution)
 
@@ -118,7 +143,7 @@ class Workshop:
         return train.take(np.sort(rows))
 
     def _batch(self, pixels: int = EVALUATION_PIXELS) -> int:
-        return max(2, min(EVALUATION_BATCH, pixels // self.dataset.resolution**2))
+        return max(2, min(EVALUATION_BATCH, pixels // self.side**2))
 
     def calibration(
         self, side: int, n: int = CALIBRATION_IMAGES, *, pixels: int = EVALUATION_PIXELS
@@ -160,16 +185,7 @@ class Workshop:
 
     def preprocessing(self, name: str) -> dict[str, Any]:
         """What travels in the file of network ``name`` so that it can be run on images by anyone."""
-        data = self.dataset
-        return {
-            "format": 1,
-            "name": name,
-            "classes": list(data.classes),
-            "channels": data.channels,
-            "resolution": data.resolution,
-            "mean": list(data.mean),
-            "std": list(data.std),
-        }
+        return preprocessing(self.dataset, name, self.preprocess.mean, self.preprocess.std)
 
     def metadata(self, name: str) -> dict[str, str]:
         """:meth:`preprocessing` as a file holds it. The names of a thousand classes are a third of a small file."""
@@ -189,7 +205,7 @@ class Workshop:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "draft.onnx"
                 shape = self.shape(arch)
-                export_onnx(self.build(arch), shape, file, draft=True, metadata=self.metadata("m0"))
+                self._export_draft(arch, file, self.metadata("m0"))
                 latency = self.target.latency_ms(file, runs=100, min_time_s=0.05, budget_s=0.5)
                 found = [] if narrow and "fp32" not in self.job.precision else [_of_file(file)]
                 if narrow:
@@ -209,17 +225,45 @@ class Workshop:
             with tempfile.TemporaryDirectory() as folder:
                 files = [Path(folder) / f"{index}.onnx" for index in range(len(archs))]
                 for arch, file in zip(archs, files, strict=True):
-                    export_onnx(self.build(arch), self.shape(arch), file, draft=True)
+                    self._export_draft(arch, file)
                 return [float(x.median_ms) for x in self.target.latencies(files, runs=100, budget_s=seconds_each)]
 
         return list(self.journal.once("side_by_side." + ".".join(arch.key for arch in archs), measure))
+
+    def _export_draft(self, arch: Arch, file: Path, metadata: Mapping[str, str] | None = None) -> None:
+        """A file of ``arch``'s operators and sizes: of cuts of a given network by slicing the whole one's file, where
+        that can be; not of cropped kernels, whose padding is no size."""
+        elastic = None if self.given is None else self.given.elastic
+        if elastic is not None and not elastic.kernels(arch) and self._slicer is not None:
+            write_onnx(self._slicer.cut(elastic.cut(arch), elastic.removed(arch)), file, metadata)
+            return
+        network, shape = self.build(arch), self.shape(arch)
+        try:
+            draft = elastic is None or self._slicer is None or self._slicer.draft  # as the others are, which are sliced
+            export_onnx(network, shape, file, draft=draft, metadata=metadata)
+        except InputError:  # the draft exporter knows fewer operators; what neither knows raises here
+            export_onnx(network, shape, file, metadata=metadata)
+
+    @cached_property
+    def _slicer(self) -> OnnxSlicer | None:
+        """Of the network that was given; None where its file cannot be sliced, and drafts are exported one by one."""
+        assert self.given is not None
+        elastic = self.given.elastic
+        try:
+            # The exporter that ships, whose files are another network's where it is not convolutional, where there is
+            # time for it: a second or more an export.
+            draft = self.job.time_s < TIME_TO_LEARN_S
+            return OnnxSlicer(elastic.graph, self.shape(elastic.largest), draft=draft, weights=False)
+        except Exception as error:  # whatever it does not know: exporting one by one is slower, and works
+            self.voice.detail(f"  the exported file is not sliced: {error}")
+            return None
 
     def draft_latency_ms(self, arch: Arch) -> float:
         return self.draft(arch)["latency_ms"]
 
     def save(self, name: str, state: dict[str, Tensor]) -> None:
         """Weights into ``checkpoints/NAME.safetensors``, whole or not at all."""
-        tensors = {n: t.detach().contiguous().cpu() for n, t in state.items()}
+        tensors = {n: t.detach().cpu().clone().contiguous() for n, t in state.items()}  # tied ones under every name
         write_atomic(self.checkpoints / f"{name}.safetensors", save(tensors))
 
     def saved(self, name: str) -> bool:

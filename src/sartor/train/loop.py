@@ -85,6 +85,7 @@ class Training:
     expected: float = 0.0
 
 
+@torch.random.fork_rng(devices=[])
 def train(
     module: nn.Module,
     step: Step,
@@ -143,6 +144,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = lr
         optimiser.zero_grad(set_to_none=True)
+        torch.manual_seed(state.step)  # what the network draws by itself (dropout), a resumed training draws too
         loss = step(images, labels, state.progress, state.step)
         norm = nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
         if not (math.isfinite(loss) and bool(torch.isfinite(norm))):

@@ -14,11 +14,12 @@ from sartor.train.device import autocast
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     """Replace every batch norm's running statistics by their plain mean over ``batches`` (normalised images).
 
-    Returns ``model``, changed in place, in the mode it was in. SPOS (arXiv:1904.00420 §3.4), BigNAS. A cumulative
-    average instead of momentum: 8 batches count the same, the first as the last.
+    Returns ``model``, changed in place, every part of it in the mode it was in. SPOS (arXiv:1904.00420 §3.4), BigNAS. A
+    cumulative average instead of momentum: 8 batches count the same, the first as the last.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before, momenta = model.training, [m.momentum for m in norms]
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [m.momentum for m in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
@@ -29,7 +30,9 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
             model(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    return model.train(before)
+    for module, mode in modes:
+        module.training = mode
+    return model
 
 
 @torch.no_grad()

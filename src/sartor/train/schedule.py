@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sartor.records import Arch
 from sartor.space import Space
@@ -136,6 +137,35 @@ def delayed_shrinking(
     scale = min(1.0, 0.1 + 0.9 * (progress - start) / ramp) if ramp > 0 else 1.0
     first, *rest = sandwich(space, rng, progress, middle=middle)
     return [first, *(Turn(t.arch, distil=True, scale=scale) for t in rest)]
+
+
+def alike(space: Space, rng: random.Random) -> Arch:
+    """A random arch of one share: its options are all about as far up in their lists, one place more or less.
+
+    Drawn choice by choice, archs of many choices are all of middling size. Blocks that may go are there with odds that
+    grow with the share; kernels are mostly whole.
+    """
+    share = rng.random()
+    options: dict[str, Any] = {}
+    for choice in space.choices:
+        kind = choice.name.rpartition(".")[2]
+        if kind == "depth":
+            options[choice.name] = choice.options[-1] if rng.random() < 0.5 + share / 2 else rng.choice(choice.options)
+        elif kind == "kernel":
+            options[choice.name] = choice.options[-1] if rng.random() < 0.5 else rng.choice(choice.options)
+        elif kind == "resolution":
+            options[choice.name] = rng.choice(choice.options)
+        else:
+            place = round(share * (len(choice.options) - 1) + rng.gauss(0, 1))
+            options[choice.name] = choice.options[min(len(choice.options) - 1, max(0, place))]
+    return space.canonical(options)
+
+
+def nested(space: Space, rng: random.Random, progress: float) -> list[Turn]:
+    """The sandwich rule (arXiv:1903.05134 §3) on a network whose groups are many: the largest, the smallest, and two
+    whose groups mostly keep the same share."""
+    drawn = (alike(space, rng) for _ in range(2))
+    return [Turn(space.largest()), *(Turn(arch, distil=True) for arch in (space.smallest(), *drawn))]
 
 
 SCHEDULES: dict[str, Schedule] = {

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sartor.models import Supernet, resize
+from sartor.models.elastic import Elastic
 from sartor.train.augment import Preprocess, crop_and_flip
 from sartor.train.convolution import QuickConvolutions
 from sartor.train.device import autocast
@@ -45,15 +46,28 @@ def plain_step(model: nn.Module, inputs: Inputs, recipe: Recipe, *, side: int) -
     return step
 
 
-def supernet_step(supernet: Supernet, schedule: Schedule, inputs: Inputs, recipe: Recipe) -> Step:
+def supernet_step(
+    supernet: Supernet | Elastic,
+    schedule: Schedule,
+    inputs: Inputs,
+    recipe: Recipe,
+    *,
+    teacher: nn.Module | None = None,
+    labels_share: float = 0.1,
+) -> Step:
     """The turns of ``schedule``, each with its own backward pass, so that memory is that of one arch.
 
-    Returns the loss of the first turn: the largest arch's where the schedule visits it.
+    ``teacher``: a network that is not trained, whose outputs all turns learn from, with ``labels_share`` of the labels;
+    without one the largest arch learns from the labels and teaches the turns that distil. Returns the loss of the first
+    turn: the largest arch's where the schedule visits it.
     """
 
     def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
         x, y = inputs(images, labels, index)
-        teacher: Tensor | None = None
+        taught: Tensor | None = None
+        if teacher is not None:
+            with torch.no_grad(), autocast(x.device):
+                taught = teacher(resize(x, side_of(supernet)))
         first: float | None = None
         turns = schedule(supernet.space, random.Random(inputs.seed * 1_000_003 + index), progress)
         for turn in turns:
@@ -62,18 +76,26 @@ def supernet_step(supernet: Supernet, schedule: Schedule, inputs: Inputs, recipe
                 continue
             with autocast(x.device), QuickConvolutions():
                 logits = supernet(x[rows], turn.arch)
-            if turn.distil and teacher is not None:
-                loss = soft_targets(logits, teacher[rows])
+            if taught is not None and (turn.distil or teacher is not None):
+                loss = soft_targets(logits, taught[rows])
+                if teacher is not None:
+                    labels_loss = F.cross_entropy(logits.float(), y[rows], label_smoothing=recipe.label_smoothing)
+                    loss = (1 - labels_share) * loss + labels_share * labels_loss
             else:
                 loss = F.cross_entropy(logits.float(), y[rows], label_smoothing=recipe.label_smoothing)
             (loss * turn.scale).backward()
-            if turn.arch == supernet.largest:
-                teacher = logits.detach()
+            if teacher is None and turn.arch == supernet.largest:
+                taught = logits.detach()
             if first is None:
                 first = float(loss.detach())
         return first or 0.0
 
     return step
+
+
+def side_of(supernet: Supernet | Elastic) -> int:
+    """Pixels a side of the largest arch's images."""
+    return int(supernet.largest["resolution"])
 
 
 def family_step(

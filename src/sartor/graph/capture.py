@@ -1,0 +1,110 @@
+"""Any module as a graph of ATen operators, by ``torch.export``."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from sartor.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+"""Example inputs: one tensor, positional arguments, or arguments by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """A module, what it was captured with, and its graph.
+
+    ``sources``: placeholder's name → name of the parameter, buffer or constant it stands for. ``tensors``: those.
+    """
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    program: ExportedProgram
+    sources: dict[str, str]
+    tensors: dict[str, Tensor]
+
+
+def capture(model: nn.Module, inputs: Inputs, *, any_batch: bool = False) -> Captured:
+    """Capture ``model`` in eval mode on example ``inputs``; its mode is left as it was. ``any_batch``: the graph takes
+    tensors of any number of rows (slower to capture); its own example has each row twice.
+
+    Raises InputError where ``torch.export`` cannot follow it, naming the line of the model's code that stopped it.
+    """
+    # Imported late: a second of a program's start that most programs need not spend.
+    from torch.export import Dim, export
+    from torch.export.graph_signature import InputKind
+
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model must be a torch.nn.Module, not {type(model).__name__}")
+    args, kwargs = arguments(inputs)
+    shapes: Any = None
+    if any_batch:
+        args, kwargs = pytree.tree_map(lambda v: torch.cat([v, v]) if _has_rows(v) else v, (args, kwargs))
+        free = pytree.tree_map(lambda v: {0: Dim.AUTO} if _has_rows(v) else None, (args, kwargs))
+        shapes = dict(inspect.signature(model.forward).bind(*free[0], **free[1]).arguments)
+    with evaluating(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+        except Exception as error:
+            raise InputError(_explain(model, error)) from error
+    kinds = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+    sources = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs if spec.kind in kinds}
+    held = {**program.constants, **program.state_dict}
+    tensors = {name: held[name] for name in sources.values()}
+    return Captured(model, args, kwargs, program, sources, tensors)
+
+
+def _has_rows(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0
+
+
+def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and named arguments of a call with ``inputs``."""
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
+    raise InputError(f"example inputs must be a tensor, a tuple or a dict of tensors, not {type(inputs).__name__}")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every submodule in eval mode, and each back in the mode it had (they may differ)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _explain(model: nn.Module, error: BaseException) -> str:
+    """One line: where in the model's own code the capture stopped, and why."""
+    library = str(Path(torch.__file__).parent)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(library)]
+    own = [frame for frame in frames if "sartor/graph" not in frame.filename.replace("\\", "/")]
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    where = f" at {own[-1].filename}:{own[-1].lineno} ({own[-1].line})" if own else ""
+    return (
+        f"{type(model).__name__} cannot be captured{where}: {reason}; "
+        "a network whose path depends on its data has no single graph to cut"
+    )

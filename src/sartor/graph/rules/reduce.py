@@ -1,0 +1,99 @@
+"""Operators that leave one number of a dimension. Of one that is cut, only what is kept counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sartor.graph.atoms import Atoms, Label, unlabelled
+from sartor.graph.call import Call, Dims, Value
+
+
+def axes_of(call: Call, value: Value) -> list[int]:
+    given = call.get("dim", call.get("axis"))
+    if given is None or given == []:
+        return list(range(value.rank))
+    return [axis % value.rank for axis in ([given] if isinstance(given, int) else given)] if value.rank else []
+
+
+def reduced(value: Value, axes: Sequence[int], keepdim: bool) -> Dims:
+    dims: list[Label] = []
+    for axis, label in enumerate(value.dims):
+        if axis not in axes:
+            dims.append(label)
+        elif keepdim:
+            dims.append(unlabelled(1))
+    return tuple(dims)
+
+
+def reduction(atoms: Atoms, call: Call) -> Dims:
+    value = call.tensors()[0]
+    return reduced(value, axes_of(call, value), bool(call.get("keepdim", False)))
+
+
+def reductions(atoms: Atoms, call: Call) -> list[Dims]:
+    return [reduction(atoms, call) for _ in call.shapes]
+
+
+def positions(atoms: Atoms, call: Call) -> Dims:
+    """argmax: which position it was is an answer that a cut would change."""
+    value = call.tensors()[0]
+    for axis in axes_of(call, value):
+        atoms.freeze(value.dims[axis], f"{call.why}: positions are told by their number")
+    return reduction(atoms, call)
+
+
+def values_and_positions(atoms: Atoms, call: Call) -> list[Dims]:
+    return [positions(atoms, call) for _ in call.shapes]
+
+
+def ranked(atoms: Atoms, call: Call) -> list[Dims]:
+    """topk, sort: the positions found have no labels."""
+    value = call.tensors()[0]
+    axis = call.get("dim", -1) % value.rank
+    atoms.freeze(value.dims[axis], f"{call.why}: positions are told by their number")
+    out: list[Dims] = []
+    for shape in call.shapes:
+        assert shape is not None
+        out.append((*value.dims[:axis], unlabelled(shape[axis]), *value.dims[axis + 1 :]))
+    return out
+
+
+RULES = {
+    **dict.fromkeys(
+        (
+            "aten.mean.default",
+            "aten.mean.dim",
+            "aten.sum.default",
+            "aten.sum.dim_IntList",
+            "aten.amax.default",
+            "aten.amin.default",
+            "aten.max.default",
+            "aten.min.default",
+            "aten.logsumexp.default",
+            "aten.all.default",
+            "aten.any.default",
+            "aten.any.dim",
+            "aten.all.dim",
+            "aten.linalg_vector_norm.default",
+            "aten.norm.Scalar",
+            "aten.norm.ScalarOpt_dim",
+            "aten.frobenius_norm.dim",
+            "aten.var.default",
+            "aten.var.dim",
+            "aten.var.correction",
+            "aten.std.default",
+            "aten.std.dim",
+            "aten.std.correction",
+            "aten.prod.default",
+            "aten.prod.dim_int",
+        ),
+        reduction,
+    ),
+    **dict.fromkeys(
+        ("aten.var_mean.correction", "aten.std_mean.correction", "aten.var_mean.dim", "aten.aminmax.default"),
+        reductions,
+    ),
+    **dict.fromkeys(("aten.argmax.default", "aten.argmin.default"), positions),
+    **dict.fromkeys(("aten.max.dim", "aten.min.dim", "aten.median.dim"), values_and_positions),
+    **dict.fromkeys(("aten.topk.default", "aten.sort.default", "aten.kthvalue.default"), ranked),
+}

@@ -1,0 +1,103 @@
+"""Pruning to a latency: what does not pay on the target is not cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import nn
+
+from sartor.compress.measured import PAYS, prune_to_latency
+from sartor.errors import BudgetError, InputError
+from sartor.graph import trace
+
+X = torch.randn(1, 3, 8, 8)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 48, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 4),
+    )  # fmt: skip
+
+
+def in_vectors(modules: Sequence[nn.Module]) -> list[float]:
+    """Milliseconds on a machine that computes channels sixteen at a time, whether they are there or not."""
+    times = []
+    for module in modules:
+        convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+        times.append(0.1 + sum(m.in_channels * 16 * math.ceil(m.out_channels / 16) for m in convolutions) / 1000)
+    return times
+
+
+def second_layer_only(modules: Sequence[nn.Module]) -> list[float]:
+    """A machine on which only the second convolution takes time, by its outputs."""
+    return [1e-6 + next(m for m in module.modules() if isinstance(m, nn.Linear)).in_features for module in modules]
+
+
+def test_a_machine_of_vectors_gets_whole_vectors() -> None:
+    graph = trace(network(), X)
+    (before,) = in_vectors([graph.slice({})])
+    cut, tried = prune_to_latency(graph, 0.6 * before, in_vectors)
+    small = graph.slice(cut)
+    assert in_vectors([small])[0] <= 0.6 * before
+    assert all(m.out_channels % 16 == 0 for m in small.modules() if isinstance(m, nn.Conv2d))
+    assert all(entry.after_ms < entry.before_ms for entry in tried if entry.kept)
+
+
+def test_multiples_are_what_is_kept() -> None:
+    """Of 32 and 48 channels in multiples of 12, 24 and 36 or fewer."""
+    graph = trace(network(), X)
+    (before,) = in_vectors([graph.model])
+    cut, _ = prune_to_latency(graph, 0.6 * before, in_vectors, round_to=12)
+    assert cut.keep
+    assert all(len(kept) % 12 == 0 for kept in cut.keep.values())
+
+
+def test_what_does_not_pay_is_undone() -> None:
+    graph = trace(network(), X)
+    cut, tried = prune_to_latency(graph, 30.0, second_layer_only)
+    assert set(cut.keep) == {"2"}, "the first convolution's channels save nothing there"
+    assert 0.8 * 30 < len(cut.keep["2"]) <= 30
+    assert {entry.group for entry in tried if not entry.kept} == {"0"}
+    undone = [entry for entry in tried if entry.group == "0"]
+    assert len(undone) == 2, "tried once more with more entries, and not again"
+    assert undone[0].entries < undone[1].entries
+    assert all(e.before_ms - e.after_ms < PAYS * e.before_ms for e in undone)
+
+
+def test_what_loses_least_for_its_time_goes_first() -> None:
+    """Of two layers that are alike, the one whose weights hardly matter."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32), nn.Linear(32, 4))
+    with torch.no_grad():
+        net[2].weight[:24] *= 1e-4
+        net[4].weight[:, :] = net[4].weight.abs() + 0.1
+    graph = trace(net, torch.randn(1, 8))
+    count = lambda modules: [float(sum(p.numel() for p in m.parameters())) for m in modules]
+    (before,) = count([net])
+    cut, _ = prune_to_latency(graph, 0.75 * before, count)
+    assert set(range(24)) - set(cut.keep["2"])
+    assert len(cut.keep["2"]) < min(len(cut.keep.get(name, range(32))) for name in ("0", "4"))
+
+
+def test_a_network_that_is_fast_enough_stays_whole() -> None:
+    graph = trace(network(), X)
+    cut, tried = prune_to_latency(graph, 1e9, in_vectors)
+    assert (dict(cut.keep), tried) == ({}, [])
+
+
+def test_what_cannot_be_reached_is_named() -> None:
+    with pytest.raises(BudgetError, match=r"0\.0001 ms cannot be reached: .* ms is the least"):
+        prune_to_latency(trace(network(), X), 1e-4, in_vectors)
+
+
+@pytest.mark.parametrize("ms", [0, -1.0, math.nan, math.inf])
+def test_latencies_that_make_no_sense(ms: float) -> None:
+    with pytest.raises(InputError, match="above 0"):
+        prune_to_latency(trace(network(), X), ms, in_vectors)
+    with pytest.raises(InputError, match="no criterion 'l3'"):
+        prune_to_latency(trace(network(), X), 1.0, in_vectors, saliency="l3")

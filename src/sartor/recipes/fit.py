@@ -33,7 +33,7 @@ from sartor.recipes.plan import Clock, plan
 from sartor.recipes.probe import Probed, describe, probe, probe_given
 from sartor.recipes.prove import prove
 from sartor.recipes.run import Run, open_run
-from sartor.recipes.specialise import HANDOVER, specialise
+from sartor.recipes.specialise import HANDOVER, LONG_S, specialise
 from sartor.recipes.voice import Voice
 from sartor.recipes.workshop import Workshop
 from sartor.records import Budget, Record
@@ -53,8 +53,9 @@ A guess: nothing else was tried."""
 MOST_TOLD = 5
 """Skipped images named in the terminal at once; run.json lists them all."""
 
-MEMBERS = 5
-"""Networks that the search hands on, the largest one of them: enough to cover a front, few enough to train."""
+MEMBERS, LONG_MEMBERS = 5, 7
+"""Networks that the search hands on, the largest one of them: enough to cover a front, few enough to train; and how
+many from an hour on, where each is trained in half as many steps."""
 
 
 def fit(
@@ -181,7 +182,8 @@ def _work(shop: Workshop) -> None:
     with voice.stage("search", seconds) as tick:
         explored = explore(shop, supernet, seconds, probed.flip, tick)
         evaluated = list({r.arch: r for r in (*explored.found, *explored.sampled)}.values())  # the random ones too
-        chosen = members(shop, evaluated, MEMBERS, supernet.space.largest(), seconds)
+        most = LONG_MEMBERS if job.time_s >= LONG_S else MEMBERS
+        chosen = members(shop, evaluated, most, supernet.space.largest(), seconds)
     times.append({"stage": "search", "seconds": clock.end("search")})
     for record in chosen:
         voice.detail(f"  {_line(record)}")

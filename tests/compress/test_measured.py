@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -64,8 +65,9 @@ def test_what_does_not_pay_is_undone() -> None:
     assert 0.8 * 30 < len(cut.keep["2"]) <= 30
     assert {entry.group for entry in tried if not entry.kept} == {"0"}
     undone = [entry for entry in tried if entry.group == "0"]
-    assert len(undone) == 2, "tried once more with more entries, and not again"
-    assert undone[0].entries < undone[1].entries
+    sizes = [entry.entries for entry in undone]
+    assert sizes == sorted(set(sizes)), "tried with more entries each time"
+    assert sizes[-1] == 28, "until all that may go of it was, a tenth of 32 being left; and not again"
     assert all(e.before_ms - e.after_ms < PAYS * e.before_ms for e in undone)
 
 
@@ -93,6 +95,17 @@ def test_a_network_that_is_fast_enough_stays_whole() -> None:
 def test_what_cannot_be_reached_is_named() -> None:
     with pytest.raises(BudgetError, match=r"0\.0001 ms cannot be reached: .* ms is the least"):
         prune_to_latency(trace(network(), X), 1e-4, in_vectors)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_restless_machine_is_no_reason_to_give_up(seed: int) -> None:
+    """Timings that are up to a third too long, each time another one."""
+    rng = random.Random(seed)
+    restless = lambda modules: [ms * rng.uniform(1, 4 / 3) for ms in in_vectors(modules)]
+    graph = trace(network(), X)
+    (before,) = in_vectors([graph.model])
+    cut, _ = prune_to_latency(graph, 0.5 * before, restless)
+    assert in_vectors([graph.slice(cut)])[0] <= 0.5 * before
 
 
 @pytest.mark.parametrize("ms", [0, -1.0, math.nan, math.inf])

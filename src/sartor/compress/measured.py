@@ -4,8 +4,9 @@ Multiply-accumulates say little about milliseconds: a runtime pads channels to i
 memory is as slow with half of its weights. So every step is measured, as in NetAdapt (arXiv:1804.03230 §3.2): several
 cuts are tried side by side, and the one that loses least for each millisecond it saves is kept. Ours differ in what a
 cut is (a group of the graph, whatever it ties, not a layer), in how it is chosen (by a criterion over all that the
-group ties, no short training of each), and in that a cut which saved less than it should is undone and not tried again
-at that size.
+group ties, no short training of each), and in that a cut which saved less than it should is undone and tried again only
+with more entries. A group is done with once all that may go of it did not pay; and where nothing is left to try, once
+more for each cut that was kept since: what pays changes with the others' sizes, and a timing may have been disturbed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PAYS = 0.25
 """A cut is undone that saves less than this share of what its multiply-accumulates promised."""
 
 LARGER = 3
-"""Times as many entries are tried of a group that did not pay, once: vectors are 8 or 16 channels long."""
+"""Times as many entries are tried of a group that did not pay: vectors are 8 or 16 channels long."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def prune_to_latency(
     (now,) = latencies([graph.model])
     on_round(now)
     while now > margin * max_ms:
-        moves = search.moves(wanted=max(SHARE, (1 - margin * max_ms / now) / 3))
+        wanted = max(SHARE, (1 - margin * max_ms / now) / 3)
+        moves = search.moves(wanted) or search.once_more(wanted)
         if not moves:
             raise BudgetError(f"{max_ms:g} ms cannot be reached: {now:.3g} ms is the least that cuts of it measured")
         modules = [graph.slice(search.with_(move)) for move in (None, *moves)]  # latency asks for no statistics
@@ -119,6 +121,7 @@ class _Search:
         check_protected(graph, protect)
         self._kept = {group.name: group.size for group in groups}
         self._times = dict.fromkeys(self._kept, 1)
+        self._took = True
 
     def with_(self, move: _Move | None) -> Cut:
         """What is kept now, and after ``move``."""
@@ -144,14 +147,23 @@ class _Search:
                 found.append(_Move(name, entries, self._loses(name, entries), saved))
         return sorted(found, key=lambda move: move.loses / move.saves)[:TRIED]
 
+    def once_more(self, wanted: float) -> list[_Move]:
+        """All groups' cuts again, if any was kept since the last time."""
+        if not self._took:
+            return []
+        self._took = False
+        self._times = dict.fromkeys(self._times, 1)
+        return self.moves(wanted)
+
     def refuse(self, move: _Move) -> None:
-        """Try more of the group next time; after that, or where there is no more, none."""
-        more = self._times[move.group] == 1 and move.entries < self._kept[move.group] - self._least[move.group]
-        self._times[move.group] = LARGER if more else 0
+        """Try more of the group next time; where there is no more, nothing."""
+        more = move.entries < self._kept[move.group] - self._least[move.group]
+        self._times[move.group] = LARGER * self._times[move.group] if more else 0
 
     def take(self, move: _Move) -> None:
         self._kept[move.group] -= move.entries
         self._times[move.group] = 1
+        self._took = True
 
     def _loses(self, name: str, entries: int) -> float:
         """The scores of what goes, over the group's mean: groups of any size and depth are compared."""

@@ -10,22 +10,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.recipes.journal import Journal
-from sartor.recipes.plan import MOST_FOR_LEAST, STAGES, Clock, plan, split
+from sartor.recipes.plan import MOST_FOR_LEAST, MOST_TO_PROVE, STAGES, Clock, plan, provable, split
 
 
 def test_the_shares_are_shares():
     assert sum(stage.share for stage in STAGES.values()) == pytest.approx(1)
 
 
-@given(st.floats(0, 1e6), st.integers(0, len(STAGES) - 1))
-def test_what_is_left_is_all_given_out(seconds: float, begin: int):
+@given(
+    st.floats(0, 1e6),
+    st.integers(0, len(STAGES) - 1),
+    st.dictionaries(st.sampled_from(list(STAGES)), st.floats(0, 500)),
+)
+def test_what_is_left_is_all_given_out(seconds: float, begin: int, needs: dict[str, float]):
     names = list(STAGES)[begin:]
-    given_out = split(seconds, names)
+    given_out = split(seconds, names, needs)
     assert list(given_out) == names
     assert sum(given_out.values()) == pytest.approx(seconds)
-    claimed = sum(STAGES[n].least_s for n in names)
+    least = {n: max(STAGES[n].least_s, needs.get(n, 0.0)) for n in names}
+    claimed = sum(least.values())
     scale = min(1.0, MOST_FOR_LEAST * seconds / claimed) if claimed else 1.0
-    assert all(given_out[n] >= STAGES[n].least_s * scale - 1e-9 for n in names)
+    assert all(given_out[n] >= least[n] * scale - 1e-6 for n in names)
+
+
+@given(st.floats(10, 1e5), st.floats(0.01, 100), st.integers(1, 2), st.integers(2, 9))
+def test_members_are_as_many_as_can_be_written(time_s: float, each: float, files: int, most: int):
+    n, seconds = provable(time_s, each, files, most)
+    assert 2 <= n <= most
+    assert seconds == pytest.approx(n * files * each)
+    assert n == 2 or seconds <= MOST_TO_PROVE * time_s + 1e-9
+    assert n == most or (n + 1) * files * each > MOST_TO_PROVE * time_s, "one more would not have fitted"
 
 
 def test_with_time_enough_the_shares_decide():

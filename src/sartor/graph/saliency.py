@@ -95,8 +95,8 @@ def taylor(graph: Graph, evidence: Evidence) -> Scores:
     """First-order change of the loss, squared, over batches: (sum of gradient times weight)² (arXiv:1906.10771
     §3.1)."""
     totals = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in graph.groups}
-    for gradients in _gradients(graph.model, evidence, "taylor"):
-        values = {name: gradient * graph.model.get_parameter(name).detach() for name, gradient in gradients.items()}
+    for found in gradients(graph.model, evidence, "taylor"):
+        values = {name: gradient * graph.model.get_parameter(name).detach() for name, gradient in found.items()}
         for group in graph.groups:
             totals[group.name] += per_entry(graph, group, values, made=True).square()
     return totals
@@ -212,7 +212,7 @@ def _differentiable(model: nn.Module) -> Iterator[tuple[list[str], list[nn.Param
             p.requires_grad_(False)
 
 
-def _gradients(model: nn.Module, evidence: Evidence, criterion: str) -> Iterable[dict[str, Tensor]]:
+def gradients(model: nn.Module, evidence: Evidence, criterion: str) -> Iterable[dict[str, Tensor]]:
     """Gradients of the loss by parameter, one batch after the other; the parameters' own are left alone."""
     with evaluating(model), _differentiable(model) as (names, parameters):
         for inputs, targets in evidence.seen(criterion):

@@ -29,7 +29,7 @@ from sartor.recipes.given import name_of, open_given
 from sartor.recipes.growth import growing
 from sartor.recipes.job import Job, data_name
 from sartor.recipes.journal import Journal
-from sartor.recipes.plan import Clock, plan
+from sartor.recipes.plan import Clock, plan, provable
 from sartor.recipes.probe import Probed, describe, probe, probe_given
 from sartor.recipes.prove import prove
 from sartor.recipes.run import Run, open_run
@@ -173,6 +173,9 @@ def _work(shop: Workshop) -> None:
     sizes = f" of width ≤ {probed.width}, depth ≤ {probed.depth}" if shop.given is None else " within it"
     voice.say(f"  space: {probed.space.count():,} networks{sizes}")
 
+    most = LONG_MEMBERS if job.time_s >= LONG_S else MEMBERS
+    if probed.export_s:
+        most, clock.needs["prove"] = provable(job.time_s, probed.export_s, len(job.precision), most)
     curves: list[Curve] = []
     seconds = clock.begin("supernet", job.time_s)
     supernet = _train_supernet(shop, probed, seconds, curves)
@@ -182,7 +185,6 @@ def _work(shop: Workshop) -> None:
     with voice.stage("search", seconds) as tick:
         explored = explore(shop, supernet, seconds, probed.flip, tick)
         evaluated = list({r.arch: r for r in (*explored.found, *explored.sampled)}.values())  # the random ones too
-        most = LONG_MEMBERS if job.time_s >= LONG_S else MEMBERS
         chosen = members(shop, evaluated, most, supernet.space.largest(), seconds)
     times.append({"stage": "search", "seconds": clock.end("search")})
     for record in chosen:

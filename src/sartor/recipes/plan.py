@@ -7,7 +7,7 @@ or late gives the difference to those after it: every stage gets its share of wh
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,18 @@ STAGES = {
 MOST_FOR_LEAST = 0.5
 """Of the time: what the stages' least seconds may claim of a very short fit."""
 
+MOST_TO_PROVE = 0.2
+"""Of the time: what writing the members' files may take before there are fewer of them. Small networks' take little; a
+large one's take seconds each."""
 
-def split(seconds: float, names: Sequence[str]) -> dict[str, float]:
-    """``seconds`` among the stages ``names`` by their shares; a stage whose share is too little gets its least."""
-    claimed = sum(STAGES[n].least_s for n in names)
+
+def split(seconds: float, names: Sequence[str], needs: Mapping[str, float] | None = None) -> dict[str, float]:
+    """``seconds`` among the stages ``names`` by their shares; a stage whose share is too little gets its least, or what
+    this run ``needs`` there."""
+    least = {n: max(STAGES[n].least_s, (needs or {}).get(n, 0.0)) for n in names}
+    claimed = sum(least.values())
     scale = min(1.0, MOST_FOR_LEAST * seconds / claimed) if claimed else 1.0
-    least = {n: STAGES[n].least_s * scale for n in names}
+    least = {n: needed * scale for n, needed in least.items()}
     fixed: dict[str, float] = {}
     while True:
         free = [n for n in names if n not in fixed]
@@ -73,17 +79,27 @@ def plan(time_s: float) -> Plan:
     return Plan(split(time_s, list(STAGES)))
 
 
+def provable(time_s: float, seconds_a_file: float, files: int, most: int) -> tuple[int, float]:
+    """How many members, ``files`` of each, ``most`` at most and two at least, can be written within ``MOST_TO_PROVE``
+    of the time, where one file takes ``seconds_a_file``; and the seconds that takes."""
+    each = max(1e-9, seconds_a_file * files)
+    n = max(2, min(most, int(MOST_TO_PROVE * time_s / each)))
+    return n, n * each
+
+
 def _clock(seconds: float) -> str:
     return f"{int(seconds // 60)}m {int(seconds % 60):02d}s" if seconds >= 60 else f"{seconds:.0f}s"
 
 
 class Clock:
     """Seconds of work of a run over all its processes: time it was not running does not count, nor does what a killed
-    process did after its last decision. Stamps the journal's decisions."""
+    process did after its last decision. Stamps the journal's decisions. ``needs``: seconds that stages take at least,
+    as far as this run knows."""
 
     def __init__(self, journal: Journal):
         self._journal = journal
         self._start, self._before = time.monotonic(), journal.worked
+        self.needs: dict[str, float] = {}
         journal.stamp = lambda: self.elapsed
 
     @property
@@ -96,7 +112,10 @@ class Clock:
         left = names[names.index(stage) :]
 
         def decide() -> dict[str, float]:
-            return {"at": self.elapsed, "seconds": max(1.0, split(max(0.0, time_s - self.elapsed), left)[stage])}
+            return {
+                "at": self.elapsed,
+                "seconds": max(1.0, split(max(0.0, time_s - self.elapsed), left, self.needs)[stage]),
+            }
 
         decided = self._journal.once(f"{stage}.begin", decide)
         self._start, self._before = time.monotonic(), max(self.elapsed, decided["at"])

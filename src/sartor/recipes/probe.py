@@ -80,8 +80,8 @@ twenty-minute fits whose networks were too large and too small (docs/log.md)."""
 
 @dataclass(frozen=True)
 class Probed:
-    """What the probe found: the space to train, and what it tried. Of a network that was given: how good it is, and
-    whether it ``teaches``."""
+    """What the probe found: the space to train, and what it tried. Of a network that was given: how good it is,
+    whether it ``teaches``, and how long its export takes."""
 
     space: Space
     flip: bool
@@ -90,6 +90,7 @@ class Probed:
     depth: int
     teaches: bool = False
     given: dict[str, Any] | None = None
+    export_s: float = 0.0
 
 
 def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -> Probed:
@@ -113,8 +114,15 @@ def probe_given(shop: Workshop, tick: Tick) -> Probed:
     assert shop.given is not None
     side, elastic = shop.given.side, shop.given.elastic
     # Before the training: what cannot be shipped, or meet the budget.
+
+    def export() -> float:
+        begin = time.monotonic()
+        export_onnx(shop.given.original, (shop.dataset.channels, side, side), shop.as_it_came)  # type: ignore[union-attr]
+        return round(time.monotonic() - begin, 1)
+
+    export_s = float(shop.journal.once("given.export_s", export))
     if not shop.as_it_came.exists():
-        export_onnx(shop.given.original, (shop.dataset.channels, side, side), shop.as_it_came)
+        export()
     feasible(shop, {"given": elastic.space.smallest()})
     original = place(shop.given.original, shop.device).eval()
 
@@ -128,7 +136,8 @@ def probe_given(shop: Workshop, tick: Tick) -> Probed:
     held = dict(shop.journal.once("given", judge))
     classes = len(shop.dataset.classes)
     flip = may_mirror(held["accuracy"], held["mirrored"], classes)
-    return Probed(elastic.space, flip, [], 0, 0, teaches=knows(held["accuracy"], classes), given=held)
+    teaches = knows(held["accuracy"], classes)
+    return Probed(elastic.space, flip, [], 0, 0, teaches=teaches, given=held, export_s=export_s)
 
 
 def knows(accuracy: float, classes: int) -> bool:

@@ -1,10 +1,11 @@
 # make demo: install, then the whole tool on scikit-learn's digits in a few minutes.   make test: everything that must hold.
+# make claims: what papers say of methods that are here, shown by trainings of minutes each.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 SARTOR := $(BIN)/sartor
 
-.PHONY: demo test quick lint types docs clean
+.PHONY: demo test quick claims lint types docs clean
 
 demo: $(VENV)/.installed
 	rm -rf demo-run demo-pick demo-digit.png
@@ -17,10 +18,13 @@ demo: $(VENV)/.installed
 	@echo "the report: demo-run/report.html"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not claim"
 
 quick: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not heavy"
+	$(BIN)/python -m pytest -m "not heavy and not claim"
+
+claims: $(VENV)/.installed
+	$(BIN)/python -m pytest -m claim
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -151,7 +151,7 @@ def test_before_the_training_there_is_no_small_network() -> None:
         once.small()
 
 
-@pytest.mark.heavy
+@pytest.mark.claim
 def test_half_of_a_network_trained_once() -> None:
     """Half of all entries go in one training, and without another step the accuracy is within a point of that of the
     whole network trained as long."""

@@ -100,7 +100,7 @@ def test_bad_options(options: dict, error: type[Exception], says: str) -> None:
         precrop(network(), X, **options)
 
 
-@pytest.mark.heavy
+@pytest.mark.claim
 def test_only_the_densities_matter() -> None:
     """Three networks with as many parameters, trained alike: masked by SNIP before training; masked by the same shares
     of each layer, drawn at random; and cropped. They end within two points (the standard error of one is under one)."""

@@ -128,7 +128,7 @@ def test_masks_of_other_networks_are_refused() -> None:
         Masks(nn.Sequential(nn.Linear(3, 2)), {"1.weight": torch.ones(4, 4)})
 
 
-@pytest.mark.heavy
+@pytest.mark.claim
 def test_large_and_sparse_beats_small_and_dense() -> None:
     """Of a network of width 24, a tenth of the weights; beside it a dense one with as many: over five seeds the sparse
     one is better."""

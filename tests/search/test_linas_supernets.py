@@ -36,7 +36,7 @@ from sartor.train.schedule import sandwich
 from sartor.train.steps import Inputs, supernet_step
 from train.digits import CPU, RECIPE, VIT_RECIPE, digits, small_space
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.claim
 STRATEGIES = {"random": random_search, "nsga2": nsga2, "linas": linas}
 SEEDS, EVALUATIONS = 15, 120
 Evaluate = Callable[[Arch], dict[str, float]]

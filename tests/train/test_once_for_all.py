@@ -17,7 +17,7 @@ from sartor.train.schedule import progressive_shrinking
 from train.digits import alone, calibration, small_space, subnet_accuracy, supernet
 
 
-@pytest.mark.heavy
+@pytest.mark.claim
 def test_one_training_answers_two_budgets(tmp_path: Path) -> None:
     """Subnets of a progressively shrunk supernet are within a point of networks trained alone for as many steps, in the
     mean over five levels of MACs (``benchmarks/once_for_all.py`` has more lengths). Two latency budgets are then met

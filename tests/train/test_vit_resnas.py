@@ -39,7 +39,7 @@ def macs(arch: Arch) -> int:
     return counts(make(arch), (1, 8, 8)).macs
 
 
-@pytest.mark.heavy
+@pytest.mark.claim
 def test_vit_resnas() -> None:
     """Several archs share a step, whose gradient is the sum of separate passes; what the evolution finds under the MACs
     of a uniform transformer, one width on all tokens, is better than it, both trained alone for as many steps."""

@@ -168,6 +168,22 @@ def nested(space: Space, rng: random.Random, progress: float) -> list[Turn]:
     return [Turn(space.largest()), *(Turn(arch, distil=True) for arch in (space.smallest(), *drawn))]
 
 
+def level(space: Space, share: float) -> Arch:
+    """The arch of one ``share`` in [0, 1]: every option as far up in its list."""
+    return space.canonical({c.name: c.options[round(share * (len(c.options) - 1))] for c in space.choices})
+
+
+def sorted_nets(space: Space, rng: random.Random, progress: float, *, archs: int = 2) -> list[Turn]:
+    """``archs`` random ones of a chain of nested networks, whose choices all keep the same share, from the largest to
+    the smallest, trained on the labels; their gradients are averaged. SortedNet (P238, arXiv:2309.00255 §3).
+
+    With one arch a step this is MatFormer's training (P437, arXiv:2310.07707 §3.2), whose granularities are the chain.
+    """
+    places = max(len(choice.options) for choice in space.choices)
+    drawn = sorted((rng.randrange(places) for _ in range(archs)), reverse=True)
+    return [Turn(level(space, place / max(1, places - 1)), scale=1 / archs) for place in drawn]
+
+
 SCHEDULES: dict[str, Schedule] = {
     "largest": largest_only,
     "sandwich": sandwich,
@@ -176,5 +192,6 @@ SCHEDULES: dict[str, Schedule] = {
     "multi_arch": multi_arch,
     "delayed_shrinking": delayed_shrinking,
     "early_shrinking": partial(delayed_shrinking, start=0.2),
+    "sorted": sorted_nets,
 }
 """Schedules by name; ``attentive`` needs a score and a cost and is made with functools.partial."""

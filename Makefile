@@ -24,7 +24,7 @@ quick: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not heavy and not claim"
 
 claims: $(VENV)/.installed
-	$(BIN)/python -m pytest -m claim
+	$(BIN)/python -m pytest -m claim -s
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ def test_the_small_network_is_the_zeroed_one(name: str, optimiser: str) -> None:
     x = torch.randn(8, 1, 8, 8)
     with torch.no_grad():
         expected, found = model.eval()(x), small.eval()(x)
-    assert float((found - expected).abs().max()) <= 1e-6 * float(expected.abs().max()) + 1e-7
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max()) + 1e-6
     left = {g.name: g.size for g in trace(small, torch.randn(2, 1, 8, 8)).groups}
     gone = sum(g.size - left.get(g.name, 1) for g in graph.groups)
     assert gone == once.zeros
@@ -110,6 +111,83 @@ def test_zero_entries_stay_zero() -> None:
     assert final[0] == final[-1] > 0
 
 
+def test_a_timed_training_begins_at_the_beginning() -> None:
+    """The loop first measures the pace at all places of the training, and undoes it: that is no progress."""
+    model = network("residual")
+    once = DHSPG(trace(model, torch.randn(2, 1, 8, 8)), 0.5, start=0.3)
+    plain, seen = loss_step(model), []
+
+    def counted(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
+        seen.append((progress, once.zeros))
+        return plain(images, labels, progress, index)
+
+    train(model, once.step(counted), noise, SGD, seconds=1.0)
+    begin = max(i for i, (progress, _) in enumerate(seen) if progress == 0.0)
+    assert all(zeros == 0 for progress, zeros in seen[begin:] if progress < 0.3)
+    once.small()
+    assert once.zeros == once.target
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kill_at", [12, 30])
+def test_it_survives_a_kill(tmp_path: Path, kill_at: int) -> None:
+    """Resumed, the same entries are zero and the weights are the same to the bit."""
+
+    def go(checkpoint: Path | None, kill_at: int | None = None) -> nn.Module:
+        model = network("residual")
+        once = DHSPG(trace(model, torch.ones(2, 1, 8, 8)), 0.5)
+        taken = []
+
+        def check_stop() -> None:
+            taken.append(1)
+            if kill_at is not None and len(taken) > kill_at:
+                raise Killed
+
+        step = once.step(loss_step(model))
+        train(model, step, noise_at, SGD, seconds=math.inf, max_steps=48, checkpoint=checkpoint, check_stop=check_stop)
+        return once.small()
+
+    whole = go(None)
+    with pytest.raises(Killed):
+        go(tmp_path / "c.safetensors", kill_at)
+    resumed = go(tmp_path / "c.safetensors")
+    assert [n for n, _ in whole.named_modules()] == [n for n, _ in resumed.named_modules()], "no trace of the tool"
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def noise_at(start: int):
+    """As ``noise``, step by step: a resumed training sees the same."""
+    step = start
+    while True:
+        yield next(noise(step))
+        step += 1
+
+
+@pytest.mark.parametrize("broken", [5, 16])
+def test_a_loss_that_is_not_finite_is_recovered_from(broken: int) -> None:
+    model = network("residual")
+    once = DHSPG(trace(model, torch.randn(2, 1, 8, 8)), 0.5)
+    plain, calls = loss_step(model), []
+
+    def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
+        calls.append(index)
+        loss = plain(images, labels, progress, index)
+        if len(calls) == broken:
+            for parameter in model.parameters():
+                parameter.grad = torch.full_like(parameter, math.nan)
+            return math.nan
+        return loss
+
+    train(model, once.step(step), noise, SGD, seconds=math.inf, max_steps=48)
+    small = once.small()
+    assert once.zeros == once.target
+    assert all(bool(p.isfinite().all()) and float(p.detach().abs().max()) < 100 for p in small.parameters())
+
+
 def test_what_a_layer_norm_counts_is_left_whole() -> None:
     """Zeros are part of a layer norm's mean and variance; hidden units behind it are free."""
 
@@ -126,8 +204,8 @@ def test_what_a_layer_norm_counts_is_left_whole() -> None:
     once = DHSPG(graph, 0.5)
     assert once.excluded == ["a"]
     assert once.target == 8, "half of the sixteen hidden units"
-    for name, tensor in graph.model.state_dict().items():
-        assert torch.equal(tensor, before[name]), "trying it left the weights as they were"
+    for name, tensor in before.items():
+        assert torch.equal(tensor, graph.model.state_dict()[name]), "trying it left the weights as they were"
 
 
 @pytest.mark.parametrize(
@@ -136,6 +214,9 @@ def test_what_a_layer_norm_counts_is_left_whole() -> None:
         ({"sparsity": 1.0}, InputError, "sparsity is a share"),
         ({"start": 0.5, "end": 0.2}, InputError, "start < end"),
         ({"periods": 0}, InputError, "period"),
+        ({"periods": 2.5}, InputError, "period"),
+        ({"least": math.nan}, InputError, "least"),
+        ({"protect": ("*",)}, InputError, "no group"),
         ({"protect": ("nowhere",)}, InputError, "no layer"),
         ({"sparsity": 0.95}, BudgetError, "at most"),
     ],

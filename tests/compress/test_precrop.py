@@ -79,6 +79,27 @@ def test_widths_solve_the_densities() -> None:
     assert {name: len(kept) for name, kept in cut.keep.items()} == {"0": 10, "2": 10}
 
 
+def test_where_the_densities_ask_for_too_much_all_shrink_alike() -> None:
+    graph = trace(network(), X)
+    cut = crop(graph, dict.fromkeys(_matrices(graph.model), 1.0), graph.params() // 2)
+    assert 0.4 * graph.params() < graph.params(cut) <= graph.params() // 2
+
+
+def _matrices(model: nn.Module) -> list[str]:
+    return [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
+
+
+def test_narrow_layers_begin_as_narrow_layers_do() -> None:
+    """Without norms a chain's activations would vanish if its fewer weights kept the wide network's size."""
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(256, 256), nn.ReLU()) for _ in range(6)]
+    wide = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), *layers, nn.Linear(256, 10))
+    x = torch.randn(64, 64)
+    narrow = precrop(wide, x[:2], 0.1, method="synflow", protect=("8",))
+    small, large = (float(net[:-1](x).std().detach()) for net in (narrow, wide))
+    assert 0.5 < small / large < 2
+
+
 @pytest.mark.parametrize("density", [0.1, 0.5, 0.9])
 def test_the_cropped_network_has_as_many_parameters(density: float) -> None:
     """As many as asked for, or a little fewer: channels are whole."""
@@ -96,6 +117,7 @@ def test_the_cropped_network_has_as_many_parameters(density: float) -> None:
         ({"method": "snip"}, InputError, "needs data"),
         ({"density": 0.01, "least": 0.5}, BudgetError, "cannot be reached"),
         ({"protect": ("*",)}, InputError, "nothing of"),
+        ({"protect": ("heed",)}, InputError, "no layer"),
     ],
 )
 def test_bad_options(options: dict, error: type[Exception], says: str) -> None:

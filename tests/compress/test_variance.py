@@ -61,4 +61,4 @@ def test_variance_based_pruning() -> None:
         print(f"{share:.0%} cut: loss {losses} (whole {loss(net):.4f}), accuracy {accuracies}")
         assert losses["variance"] < losses["without the mean"]
         assert losses["variance"] < losses["magnitude"]
-        assert accuracies["variance"] >= max(accuracies.values()) - 0.005
+        assert accuracies["variance"] >= max(accuracies.values()) - 0.02

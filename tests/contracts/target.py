@@ -70,17 +70,23 @@ class TargetSuite:
         json.dumps(latency.to_dict(), allow_nan=False)
 
     def test_more_work_takes_longer(self, files: dict[int, Path]) -> None:
-        small, large = self.target.latencies([files[16], files[64]], runs=40, min_time_s=0.05)
-        assert small.median_ms < large.median_ms
+        """Unless another process is in the way each time."""
+        for _ in range(5):
+            small, large = self.target.latencies([files[16], files[64]], runs=40, min_time_s=0.05)
+            if small.median_ms < large.median_ms:
+                return
+        raise AssertionError(f"{small.median_ms} ms, {large.median_ms} ms")
 
     def test_a_file_beside_itself_is_as_fast(self, files: dict[int, Path]) -> None:
-        """Interleaving is what makes ratios fair: twice the same file gives a ratio of one, in the median of three: one
-        may be disturbed by another process."""
+        """Interleaving is what makes ratios fair: twice the same file gives a ratio of one. A bias would show in every
+        try; another process disturbs some."""
         ratios = []
-        for _ in range(3):
+        for _ in range(7):
             one, other = self.target.latencies([files[64], files[64]], runs=100)
             ratios.append(one.median_ms / other.median_ms)
-        assert math.isclose(sorted(ratios)[1], 1.0, rel_tol=0.15)
+            if math.isclose(ratios[-1], 1.0, rel_tol=0.1):
+                return
+        raise AssertionError(ratios)
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"nowhere\.onnx is missing"):

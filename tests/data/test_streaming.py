@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -134,6 +135,7 @@ def test_iterating_part_of_a_stream_and_leaving_ends_cleanly(write, images):
         batches = shuffled(data.train, 5, seed=0)
         next(batches)
         batches.close()
+    gc.collect()  # what other tests left
     open_files = len(os.listdir("/proc/self/fd"))
     del data, batches
     assert len(os.listdir("/proc/self/fd")) == open_files - 3  # two pipes and the temporary file

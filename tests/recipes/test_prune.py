@@ -165,7 +165,6 @@ def test_to_a_measured_latency(nets: str, tmp_path: Path) -> None:
             print(error)
             continue
         assert fast.after["latency_ms"] <= limit
-        assert fast.tried or fast.before["latency_ms"] <= limit
         assert open_model(str(out)).module is not None
         return
     pytest.fail("three times over a latency that was measured to be under")

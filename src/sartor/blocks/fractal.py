@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,21 +25,23 @@ class Fractal(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, columns: int):
         super().__init__()
-        self.columns = nn.ModuleList(
+        if columns < 1:
+            raise ValueError(f"a fractal has one column or more, not {columns}")
+        self.columns: Any = nn.ModuleList(
             nn.ModuleList(ConvNormAct(c_in if i == 0 else c_out, c_out) for i in range(2**c)) for c in range(columns)
         )
 
     def forward(self, x: Tensor, column: int | None = None) -> Tensor:
         if column is not None:
-            for convolution in self.columns[column]:  # type: ignore[union-attr]
+            for convolution in self.columns[column]:
                 x = convolution(x)
             return x
         depth = 2 ** (len(self.columns) - 1)
         inputs = [x] * len(self.columns)
         for row in range(1, depth + 1):
-            spans = [depth // len(layers) for layers in self.columns]  # type: ignore[arg-type]
+            spans = [depth // len(layers) for layers in self.columns]
             ending = [c for c, span in enumerate(spans) if row % span == 0]
-            joined = self._join([self.columns[c][row // spans[c] - 1](inputs[c]) for c in ending])  # type: ignore[index]
+            joined = self._join([self.columns[c][row // spans[c] - 1](inputs[c]) for c in ending])
             for c in ending:
                 inputs[c] = joined
         return joined
@@ -52,4 +55,4 @@ class Fractal(nn.Module):
 
     def extract(self, column: int) -> nn.Sequential:
         """The plain network of one column, which shares its layers with this one."""
-        return nn.Sequential(*self.columns[column])  # type: ignore[arg-type]
+        return nn.Sequential(*self.columns[column])

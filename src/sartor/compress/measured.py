@@ -5,8 +5,9 @@ memory is as slow with half of its weights. So every step is measured, as in Net
 cuts are tried side by side, and the one that loses least for each millisecond it saves is kept. Ours differ in what a
 cut is (a group of the graph, whatever it ties, not a layer), in how it is chosen (by a criterion over all that the
 group ties, no short training of each), and in that a cut which saved less than it should is undone and tried again only
-with more entries. A group is done with once all that may go of it did not pay; and where nothing is left to try, once
-more for each cut that was kept since: what pays changes with the others' sizes, and a timing may have been disturbed.
+with more entries. A group is done with once all that may go of it did not pay; where nothing is left to try, all are
+tried once more if cuts since the last time saved enough: what pays changes with the others' sizes, and a timing may
+have been disturbed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ SHARE = 0.08
 
 PAYS = 0.25
 """A cut is undone that saves less than this share of what its multiply-accumulates promised."""
+
+AGAIN = SHARE / 4
+"""Of the latency: what cuts are to have saved before groups that did not pay are tried again. Less is noise."""
 
 LARGER = 3
 """Times as many entries are tried of a group that did not pay: vectors are 8 or 16 channels long."""
@@ -93,7 +97,7 @@ def prune_to_latency(
         price, best, ms = min(worth, key=lambda w: w[0])
         tried += [Tried(m.group, m.entries, now, t, m is best and price < math.inf) for _, m, t in worth]
         if price < math.inf:
-            search.take(best)
+            search.take(best, 1 - ms / now)
             now = ms
             on_round(now)
     return search.with_(None), tried
@@ -121,7 +125,7 @@ class _Search:
         check_protected(graph, protect)
         self._kept = {group.name: group.size for group in groups}
         self._times = dict.fromkeys(self._kept, 1)
-        self._took = True
+        self._saved = math.inf
 
     def with_(self, move: _Move | None) -> Cut:
         """What is kept now, and after ``move``."""
@@ -148,10 +152,10 @@ class _Search:
         return sorted(found, key=lambda move: move.loses / move.saves)[:TRIED]
 
     def once_more(self, wanted: float) -> list[_Move]:
-        """All groups' cuts again, if any was kept since the last time."""
-        if not self._took:
+        """All groups' cuts again: the first time, and later if those kept since saved enough."""
+        if self._saved < AGAIN:
             return []
-        self._took = False
+        self._saved = 0.0
         self._times = dict.fromkeys(self._times, 1)
         return self.moves(wanted)
 
@@ -160,10 +164,11 @@ class _Search:
         more = move.entries < self._kept[move.group] - self._least[move.group]
         self._times[move.group] = LARGER * self._times[move.group] if more else 0
 
-    def take(self, move: _Move) -> None:
+    def take(self, move: _Move, saved: float) -> None:
+        """Keep ``move``, which saved a share ``saved`` of the latency."""
         self._kept[move.group] -= move.entries
         self._times[move.group] = 1
-        self._took = True
+        self._saved += saved
 
     def _loses(self, name: str, entries: int) -> float:
         """The scores of what goes, over the group's mean: groups of any size and depth are compared."""

@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import lsq_linear
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils import _pytree as pytree
 
 from sartor.compress.prune import check_protected
 from sartor.errors import BudgetError, InputError
@@ -42,17 +43,21 @@ def synflow(graph: Graph, density: float, evidence: Evidence) -> Chosen:
     the outputs of the network with the absolutes of its weights on an input of ones (SynFlow, arXiv:2006.05467 §5).
     Sees no data. Runs in float64, and with norms as they are in eval mode."""
     model = graph.model
-    args, kwargs = graph.inputs
-    ones = lambda v: torch.ones_like(v[:1], dtype=torch.float64) if isinstance(v, Tensor) else v
-    args, kwargs = tuple(map(ones, args)), {name: ones(v) for name, v in kwargs.items()}
+    ones = lambda v: torch.ones_like(v, dtype=torch.float64) if isinstance(v, Tensor) and v.is_floating_point() else v
+    args, kwargs = pytree.tree_map(ones, graph.inputs)
     named = (*model.named_parameters(), *model.named_buffers())
     state = {n: t.detach().abs().double() for n, t in named if t.is_floating_point()}
     masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in _weights(model).items()}
     with evaluating(model):
         for step in range(1, SYNFLOW_STEPS + 1):
             weights = {name: (state[name] * mask).requires_grad_() for name, mask in masks.items()}
-            said = functional_call(model, {**state, **weights}, args, kwargs)
-            found = torch.autograd.grad(said.sum(), list(weights.values()), allow_unused=True)
+            try:
+                said = functional_call(model, {**state, **weights}, args, kwargs)
+            except Exception as error:  # whatever the model's own code raises on numbers of 64 bits
+                name = type(model).__name__
+                raise InputError(f"synflow cannot run {name} in 64 bits ({error}): take method='snip'") from error
+            flow = torch.stack([t.sum() for t in pytree.tree_leaves(said) if isinstance(t, Tensor)]).sum()
+            found = torch.autograd.grad(flow, list(weights.values()), allow_unused=True)
             sizes = {
                 name: torch.zeros_like(weight) if g is None else (g * weight).detach().abs()
                 for (name, weight), g in zip(weights.items(), found, strict=True)
@@ -84,8 +89,9 @@ def precrop(
 
     Deviation: the paper's widths follow layer by layer from the input on; ours are those of the graph's groups that fit
     all layers' densities best (least squares of their logarithms, weighted by their parameters), so that whatever is
-    tied to whatever gets one width. Raises InputError for what makes no sense, BudgetError where even the narrowest is
-    too large.
+    tied to whatever gets one width. Weights are scaled up to what a layer of so many inputs begins with.
+
+    Raises InputError for what makes no sense, BudgetError where even the narrowest is too large.
     """
     if not 0 < density <= 1:
         raise InputError(f"density is a share above 0 and up to 1, not {density!r}")
@@ -94,7 +100,20 @@ def precrop(
     graph = trace(model, inputs)
     check_protected(graph, protect)
     shares = densities(METHODS[method](graph, density, Evidence(batches)))
-    return graph.slice(crop(graph, shares, round(density * graph.params()), protect=protect, least=least))
+    small = graph.slice(crop(graph, shares, round(density * graph.params()), protect=protect, least=least))
+    _rescale(small, model)
+    return small
+
+
+@torch.no_grad()
+def _rescale(small: nn.Module, model: nn.Module) -> None:
+    """Initial weights shrink with the root of what a layer reads: fewer inputs, larger weights."""
+    left = dict(small.named_parameters())
+    for path, layer in model.named_modules():
+        name = f"{path}.weight" if path else "weight"
+        if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) and name in left and not left[name].is_meta:
+            read, reads = layer.weight[0].numel(), left[name][0].numel()
+            left[name].mul_(math.sqrt(read / reads))
 
 
 def densities(masks: Mapping[str, Tensor]) -> dict[str, float]:
@@ -105,7 +124,8 @@ def densities(masks: Mapping[str, Tensor]) -> dict[str, float]:
 def crop(
     graph: Graph, shares: Mapping[str, float], params: int, *, protect: Sequence[str] = (), least: float = 0.05
 ) -> Cut:
-    """The cut of at most ``params`` parameters under which the tensors keep about ``shares`` of their entries."""
+    """The cut of at most ``params`` parameters under which the tensors keep about ``shares`` of their entries; where
+    these ask for more than that, all groups shrink alike from there on."""
     groups = [group for group in graph.groups if not protected(group, protect)]
     number = {group.name: i for i, group in enumerate(groups)}
     rows, wanted = [], []
@@ -125,15 +145,15 @@ def crop(
     logs = lsq_linear(np.array(rows), np.array(wanted), bounds=(floor, 1e-12)).x
 
     def cut(scale: float) -> Cut:
-        keep = {}
+        keep, more = {}, 0.1 * max(0.0, scale - 1)
         for group, log in zip(groups, logs, strict=True):
-            kept = max(1, math.ceil(least * group.size), round(group.size * math.exp(min(0.0, scale * log))))
+            kept = max(1, math.ceil(least * group.size), round(group.size * math.exp(min(0.0, scale * log - more))))
             keep[group.name] = range(min(kept, group.size))
         return graph.completed(keep)
 
     low, high = 0.0, 1.0
     while graph.params(cut(high)) > params:
-        if high > 1e3:
+        if high > 1e4:
             raise BudgetError(f"{params:,} params cannot be reached: {graph.params(cut(high)):,} is the least")
         low, high = high, 2 * high
     while high - low > 1e-4:
@@ -149,7 +169,9 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 def _largest(sizes: Mapping[str, Tensor], density: float) -> Chosen:
     """Masks of the ``density`` largest of all ``sizes``, at least one."""
     every = torch.cat([size.flatten() for size in sizes.values()])
-    kept = torch.zeros(len(every), dtype=torch.bool)
-    kept[every.argsort(descending=True, stable=True)[: max(1, round(density * len(every)))].cpu()] = True
+    if not bool(every.isfinite().all()):
+        raise InputError("the weights' sensitivities are not finite: check weights and data")
+    kept = torch.zeros(len(every), dtype=torch.bool, device=every.device)
+    kept[every.argsort(descending=True, stable=True)[: max(1, round(density * len(every)))]] = True
     flat = kept.split([size.numel() for size in sizes.values()])
     return {name: part.view(size.shape) for (name, size), part in zip(sizes.items(), flat, strict=True)}

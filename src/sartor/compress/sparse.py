@@ -30,6 +30,9 @@ class Masks:
 
     def __init__(self, module: nn.Module, masks: Mapping[str, Tensor] | None = None, *, keep: Sequence[str] = ()):
         parameters = dict(module.named_parameters())  # tied ones once
+        for pattern in keep:
+            if not any(matches(name, [pattern]) for name in parameters):
+                raise InputError(f"no layer of {type(module).__name__} is called {pattern!r}")
         if masks is None:
             masks = {n: torch.ones_like(p) for n, p in parameters.items() if p.dim() > 1 and not matches(n, keep)}
         if not masks:
@@ -81,7 +84,7 @@ class Masks:
 def gradual_sparsity(progress: float, final: float, *, initial: float = 0.0, start: float, end: float) -> float:
     """The share of weights that are zero at ``progress``: s_f + (s_i − s_f)(1 − t)³, t from 0 at ``start`` to 1 at
     ``end`` (arXiv:1710.01878 §3, equation 1)."""
-    t = min(1.0, max(0.0, (progress - start) / (end - start)))
+    t = min(1.0, max(0.0, (progress - start) / max(1e-12, end - start)))
     return final + (initial - final) * (1 - t) ** 3
 
 

@@ -26,6 +26,8 @@ class FractalNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, *, widths: Sequence[int], columns: int):
         super().__init__()
+        if not widths:
+            raise ValueError("a FractalNet has one block or more: give widths")
         sides = (channels, *widths[:-1])
         self.blocks = nn.ModuleList(Fractal(a, b, columns) for a, b in zip(sides, widths, strict=True))
         self.pool = nn.MaxPool2d(2, ceil_mode=True)

@@ -176,6 +176,9 @@ def _work(shop: Workshop) -> None:
     most = LONG_MEMBERS if job.time_s >= LONG_S else MEMBERS
     if probed.export_s:
         most, clock.needs["prove"] = provable(job.time_s, probed.export_s, len(job.precision), most)
+        limit = job.budget.max_latency_ms
+        if probed.given is not None and limit is not None and probed.given["latency_ms"] > limit:
+            most -= 1  # the largest, which teaches and is over the budget, is written besides
     curves: list[Curve] = []
     seconds = clock.begin("supernet", job.time_s)
     supernet = _train_supernet(shop, probed, seconds, curves)

@@ -66,8 +66,8 @@ def test_a_chain_is_nested() -> None:
 
 @pytest.mark.claim
 def test_sorted_net() -> None:
-    """SortedNet: one training gives four networks; each is a prefix slice of the stored weights, there are no others,
-    accuracy does not fall with size, and each is near one trained alone for as many steps."""
+    """SortedNet: one training gives four networks; each is a slice of the stored weights, by prefixes of its groups;
+    there are no others; accuracy does not fall with size, and each is near one trained alone for as many steps."""
     model = vit().eval()
     stored = sum(t.numel() for t in model.state_dict().values())
     supernet = elastify(model, torch.randn(2, 1, 8, 8), depth=False, saliency=first_come)
@@ -80,10 +80,15 @@ def test_sorted_net() -> None:
         fit(alone, plain_step(alone, inputs(0), VIT_RECIPE, side=8), STEPS, 0, VIT_RECIPE)
         separate.append(accuracy(alone.eval(), held_out()))
     print(f"together {right}, alone {separate}")
-    tensors = dict(supernet.model.state_dict())
+    tensors, cut = dict(supernet.model.state_dict()), supernet.cut(archs[1])
+    assert cut.keep
+    assert all(kept == tuple(range(len(kept))) for kept in cut.keep.values()), "prefixes of their groups"
+    indices = supernet.graph.indices(cut)
     for name, tensor in supernet.extract(archs[1]).state_dict().items():
-        if ".attention." not in name:  # there it is a prefix of the heads, and of each head
-            assert torch.equal(tensor, tensors[name][tuple(slice(n) for n in tensor.shape)]), name
+        expected = tensors[name]
+        for dim, index in enumerate(indices[name]):
+            expected = expected if index is None else expected.index_select(dim, index)
+        assert torch.equal(tensor, expected), name
     assert sum(t.numel() for t in tensors.values()) == stored
     assert all(large > small - 0.01 for small, large in itertools.pairwise(right))
     assert sum(right) / 4 > sum(separate) / 4 - 0.03

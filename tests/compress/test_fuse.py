@@ -202,7 +202,7 @@ def test_the_chosen_run_loses_less_than_others(tmp_path: Path) -> None:
     assert depth(fuse(graph, chosen)) == depth(model) - 4
     ratio = latency_ratio(model, fuse(graph, chosen), tmp_path)
     print(f"latency after fusing over latency before: {ratio:.3f}")
-    assert ratio < 1.05, "what it gains is printed; that it is shallower is certain"
+    assert ratio < 1  # two blocks of matrices fewer in a row: 0.88 where it was measured
     matrix = dependency(graph, run, [calibration()[0][:64]])
     assert bool((matrix.tril() == 0).all())
     assert bool((matrix.triu(1) >= 0).all())

@@ -58,13 +58,6 @@ def last_is_no_layer():
 
 
 @pytest.fixture(scope="module")
-def nets(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("nets") / "nets.py"
-    file.write_text(NETS)
-    return str(file)
-
-
-@pytest.fixture(scope="module")
 def weights(nets: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a network that knows the digits."""
     network = open_model(f"{nets}:small").module

@@ -94,13 +94,6 @@ def pixels():
 
 
 @pytest.fixture(scope="module")
-def nets(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("nets") / "nets.py"
-    file.write_text(NETS)
-    return str(file)
-
-
-@pytest.fixture(scope="module")
 def pruned(nets: str, tmp_path_factory: pytest.TempPathFactory) -> Pruned:
     out = tmp_path_factory.mktemp("pruned") / "half"
     return prune_model(f"{nets}:small", "digits", macs=0.5, steps=2, time_s=6, out=out, verbosity=0)

@@ -40,7 +40,8 @@ class DHSPG:
     Groups whose zeroed entries still count (in a layer norm over them) are left whole: ``excluded``. ``protect`` and
     ``least`` are those of :func:`sartor.prune`; the share is of the entries of the groups that are left. Where a
     training stands is in buffers of the model, ``dhspg_*``, until :meth:`small` removes them: what the loop undoes,
-    goes back to, and keeps in its checkpoints, it does with them too.
+    goes back to, and keeps in its checkpoints, it does with them too. They take as much memory again as the weights
+    that can be cut: what those were before the optimiser's last step.
 
     Deviations: the salience is the first-order change of the loss, from the gradients that training has anyway (the
     paper: norm and angle); redundant entries are found in several periods, not once; and the pull is what brings them
@@ -174,6 +175,9 @@ class _Held:
         self._names.append(name)
         self._model.register_buffer(f"dhspg_{name}", value)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
     def __getitem__(self, name: str) -> Tensor:
         return self._removed[name] if name in self._removed else self._model.get_buffer(f"dhspg_{name}")
 
@@ -199,8 +203,11 @@ class _Entries:
         held.add(f"{number}_salience", torch.zeros(group.size, device=device))
         held.add(f"{number}_redundant", torch.zeros(group.size, dtype=torch.bool, device=device))
         held.add(f"{number}_zero", torch.zeros(group.size, dtype=torch.bool, device=device))
-        for i, (name, _, _) in enumerate(self._places):  # weights before the optimiser's last step, zeros where unknown
-            held.add(f"{number}_before_{i}", torch.zeros_like(parameters[name].detach()))
+        order = {name: i for i, name in enumerate(parameters)}
+        self._befores = {name: f"before_{order[name]}" for name, _, _ in self._places}
+        for name, before in self._befores.items():  # weights before the optimiser's last step, zeros where unknown
+            if before not in held:  # a weight of two groups needs one
+                held.add(before, torch.zeros_like(parameters[name].detach()))
 
     @property
     def salience(self) -> Tensor:
@@ -215,7 +222,7 @@ class _Entries:
         return self._held[f"{self._number}_zero"]
 
     def _before(self, i: int) -> Tensor:
-        return self._held[f"{self._number}_before_{i}"]
+        return self._held[self._befores[self._places[i][0]]]
 
     @torch.no_grad()
     def weigh(self, model: nn.Module, *, salience: bool) -> None:

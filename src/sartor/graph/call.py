@@ -11,6 +11,25 @@ from sartor.graph.atoms import Label
 Dims = tuple[Label, ...]
 """The labels of a tensor's dimensions."""
 
+CONVOLUTIONS = (
+    *(f"aten.conv{n}d.{form}" for n in (1, 2, 3) for form in ("default", "padding")),
+    "aten.conv_transpose1d.default",
+    "aten.conv_transpose2d.input",
+    "aten.conv_transpose3d.input",
+    "aten.convolution.default",
+    "aten._convolution.default",
+)
+SPLITS = (
+    "aten.split.Tensor",
+    "aten.split.sizes",
+    "aten.split_with_sizes.default",
+    "aten.chunk.default",
+    "aten.unsafe_chunk.default",
+    "aten.unsafe_split.Tensor",
+    "aten.tensor_split.sections",
+    "aten.tensor_split.indices",
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Value:

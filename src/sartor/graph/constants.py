@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sartor.graph.atoms import Atoms, Label
-from sartor.graph.call import Call, Dims
+from sartor.graph.call import CONVOLUTIONS, SPLITS, Call, Dims
 
 Kept = Callable[[Label], int]
 """How many positions of a label are kept."""
@@ -133,35 +133,13 @@ CONSTANTS: dict[str, Constants] = {
     ),
     "aten.reshape.default": sizes("shape"),
     "aten.unflatten.int": unflatten,
-    **dict.fromkeys(
-        (
-            "aten.split.Tensor",
-            "aten.split.sizes",
-            "aten.split_with_sizes.default",
-            "aten.chunk.default",
-            "aten.unsafe_chunk.default",
-            "aten.unsafe_split.Tensor",
-            "aten.tensor_split.sections",
-            "aten.tensor_split.indices",
-        ),
-        split,
-    ),
+    **dict.fromkeys(SPLITS, split),
     "aten.select.int": select,
     "aten.slice.Tensor": narrow,
     "aten.narrow.default": narrow,
     "aten.repeat.default": tile,
     "aten.tile.default": tile,
-    **dict.fromkeys(
-        (
-            *(f"aten.conv{n}d.{form}" for n in (1, 2, 3) for form in ("default", "padding")),
-            "aten.conv_transpose1d.default",
-            "aten.conv_transpose2d.input",
-            "aten.conv_transpose3d.input",
-            "aten.convolution.default",
-            "aten._convolution.default",
-        ),
-        convolution,
-    ),
+    **dict.fromkeys(CONVOLUTIONS, convolution),
     "aten.layer_norm.default": normalized_shape,
     "aten.rms_norm.default": normalized_shape,
     "aten.group_norm.default": group_norm,

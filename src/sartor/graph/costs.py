@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from sartor.graph.atoms import Label
-from sartor.graph.call import Call, Dims
+from sartor.graph.call import CONVOLUTIONS, Call, Dims
 
 Kept = Callable[[Label], int]
 """How many positions of a label are kept."""
@@ -76,17 +76,7 @@ MACS: dict[str, Macs] = {
         ),
         matmul,
     ),
-    **dict.fromkeys(
-        (
-            *(f"aten.conv{n}d.{form}" for n in (1, 2, 3) for form in ("default", "padding")),
-            "aten.conv_transpose1d.default",
-            "aten.conv_transpose2d.input",
-            "aten.conv_transpose3d.input",
-            "aten.convolution.default",
-            "aten._convolution.default",
-        ),
-        convolution,
-    ),
+    **dict.fromkeys(CONVOLUTIONS, convolution),
     "aten.scaled_dot_product_attention.default": attention,
     "aten.einsum.default": einsum,
     **{f"aten.{kind}.input": recurrent for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},

@@ -37,7 +37,7 @@ MOST_FOR_LEAST = 0.5
 
 MOST_TO_PROVE = 0.2
 """Of the time: what writing the members' files may take before there are fewer of them. Small networks' take little; a
-large one's take seconds each."""
+large one's take seconds each. A choice."""
 
 
 def split(seconds: float, names: Sequence[str], needs: Mapping[str, float] | None = None) -> dict[str, float]:

@@ -6,7 +6,7 @@ What is summed over must be cut on both sides together; what is cut from a sum w
 from __future__ import annotations
 
 from sartor.graph.atoms import Atoms, Label, unlabelled
-from sartor.graph.call import Call, Dims, Value
+from sartor.graph.call import CONVOLUTIONS, Call, Dims, Value
 from sartor.graph.rules.elementwise import broadcast
 
 
@@ -141,20 +141,5 @@ RULES = {
     "aten.bilinear.default": bilinear,
     "aten.outer.default": outer,
     "aten.einsum.default": einsum,
-    **dict.fromkeys(
-        (
-            "aten.conv1d.default",
-            "aten.conv1d.padding",
-            "aten.conv2d.default",
-            "aten.conv2d.padding",
-            "aten.conv3d.default",
-            "aten.conv3d.padding",
-            "aten.conv_transpose1d.default",
-            "aten.conv_transpose2d.input",
-            "aten.conv_transpose3d.input",
-            "aten.convolution.default",
-            "aten._convolution.default",
-        ),
-        convolution,
-    ),
+    **dict.fromkeys(CONVOLUTIONS, convolution),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sartor.graph.atoms import NONE, Atoms, Label, unlabelled
-from sartor.graph.call import Call, Dims, Value
+from sartor.graph.call import SPLITS, Call, Dims, Value
 from sartor.graph.rules.elementwise import broadcast
 
 
@@ -128,19 +128,7 @@ RULES = {
     "aten.slice.Tensor": narrow,
     "aten.narrow.default": narrow,
     "aten.roll.default": roll,
-    **dict.fromkeys(
-        (
-            "aten.split.Tensor",
-            "aten.split.sizes",
-            "aten.split_with_sizes.default",
-            "aten.chunk.default",
-            "aten.unsafe_chunk.default",
-            "aten.unsafe_split.Tensor",
-            "aten.tensor_split.sections",
-            "aten.tensor_split.indices",
-        ),
-        split,
-    ),
+    **dict.fromkeys(SPLITS, split),
     "aten.unbind.int": unbind,
     **dict.fromkeys(
         (

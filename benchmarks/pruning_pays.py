@@ -43,10 +43,10 @@ from sartor.train.loop import Recipe, train
 from sartor.train.recalibrate import accuracy, recalibrate
 from sartor.train.steps import Inputs, plain_step
 
-SARTOR = ("taylor", "l2", "variance")
+SARTOR = ("fisher", "fisher-depth", "l2")
 TORCH_PRUNING = ("taylor", "magnitude", "lamp", "bn_scale", "hessian")
 ROUND_TO = 8
-"""Channels stay in multiples of it, for both tools: what this runtime's layout pads to."""
+"""Channels stay in multiples of it, for both tools: what runtimes' layouts pad to."""
 EVIDENCE = 512
 """Train images that criteria see and statistics are recalibrated on."""
 LEAST = 0.1
@@ -86,31 +86,42 @@ class Bench:
 
 def with_sartor(model: nn.Module, criterion: str, ratio: float, evidence: Sequence[tuple[Tensor, Tensor]]) -> nn.Module:
     return prune(
-        model, torch.zeros(2, *SHAPE), macs=ratio, saliency=criterion, batches=evidence, least=LEAST, round_to=ROUND_TO
+        model,
+        torch.zeros(2, *SHAPE),
+        macs=ratio,
+        saliency=criterion.removesuffix("-depth"),
+        depth=criterion.endswith("-depth"),
+        batches=evidence,
+        least=LEAST,
+        round_to=ROUND_TO,
     )
 
 
 def with_torch_pruning(
     model: nn.Module, criterion: str, ratio: float, evidence: Sequence[tuple[Tensor, Tensor]]
 ) -> nn.Module:
-    """Its global pruning at the least channel ratio whose multiply-accumulates are within ``ratio``."""
+    """Its global pruning at the least channel ratio whose multiply-accumulates are within ``ratio``; in smaller
+    multiples of channels where that cannot be reached in those of ``ROUND_TO``."""
     whole = counts(model, SHAPE).macs
-    low, high = 0.0, 0.95
-    best: nn.Module | None = None
-    for _ in range(7):
-        middle = (low + high) / 2
-        found = _torch_pruned(model, criterion, middle, evidence)
-        if counts(found, SHAPE).macs <= ratio * whole:
-            best, high = found, middle
-        else:
-            low = middle
-    if best is None:
-        raise RuntimeError(f"Torch-Pruning leaves more than {ratio:.0%}")
-    return best
+    for multiple in (ROUND_TO, ROUND_TO // 2, 1):
+        low, high = 0.0, 0.95
+        best: nn.Module | None = None
+        for _ in range(7):
+            middle = (low + high) / 2
+            found = _torch_pruned(model, criterion, middle, multiple, evidence)
+            if counts(found, SHAPE).macs <= ratio * whole:
+                best, high = found, middle
+            elif best is None and middle > 0.9:
+                break
+            else:
+                low = middle
+        if best is not None:
+            return best
+    raise RuntimeError(f"Torch-Pruning leaves more than {ratio:.0%}")
 
 
 def _torch_pruned(
-    model: nn.Module, criterion: str, channels: float, evidence: Sequence[tuple[Tensor, Tensor]]
+    model: nn.Module, criterion: str, channels: float, multiple: int, evidence: Sequence[tuple[Tensor, Tensor]]
 ) -> nn.Module:
     import torch_pruning as tp
 
@@ -133,7 +144,7 @@ def _torch_pruned(
         pruning_ratio=channels,
         max_pruning_ratio=1 - LEAST,
         ignored_layers=[last],
-        round_to=ROUND_TO,
+        round_to=multiple,
         num_heads=heads,
         prune_num_heads=bool(heads),
         head_pruning_ratio=channels,

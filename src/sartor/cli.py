@@ -338,11 +338,13 @@ def prune(
     max_latency: MaxLatency = None,
     saliency: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="l1, l2, bn_scale, taylor, hessian, variance or random."),
+        typer.Option(metavar="NAME", help="l1, l2, bn_scale, fisher, taylor, hessian, variance or random."),
     ] = None,
     ranking: Annotated[
-        str | None, typer.Option(metavar="global|layer", help="Over all layers (the default), or in each.")
+        str | None,
+        typer.Option(metavar="cost|global|layer", help="By score over cost, over its layer's, or in each layer."),
     ] = None,
+    depth: Annotated[bool, typer.Option("--depth", help="Whole blocks may go, too.")] = False,
     steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Cuts, with training after each.")] = None,
     schedule: Annotated[
         str | None, typer.Option(metavar="linear|cubic", help="How the steps approach the goal.")
@@ -382,6 +384,7 @@ def prune(
         max_latency_ms=max_latency,
         saliency=saliency,
         ranking=ranking,
+        depth=depth,
         steps=steps,
         schedule=schedule,
         protect=tuple(protect or ()),

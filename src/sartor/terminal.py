@@ -148,6 +148,8 @@ def print_pruned(pruned: Pruned, as_json: bool) -> None:
     cut = sorted(pruned.kept.items(), key=lambda item: item[1][0] / item[1][1])
     if cut:
         print("cut most: " + ", ".join(f"{name} {n} of {size}" for name, (n, size) in cut[:5]))
+    if pruned.without:
+        print(f"gone whole: {', '.join(pruned.without)}")
     undone = sum(not entry.kept for entry in pruned.tried)
     if pruned.tried:
         print(f"{len(pruned.tried)} cuts measured, {undone} undone or left for a better one")

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from sartor.compress.prune import check_protected, criterion_named, ordered, rounded
+from sartor.compress.choose import ordered, rounded
+from sartor.compress.prune import check_protected, criterion_named
 from sartor.errors import BudgetError, InputError
 from sartor.graph import Cut, Graph
 from sartor.graph.groups import protected
-from sartor.graph.saliency import Evidence, Saliency, Scores
+from sartor.graph.saliency import LOSS_UNITS, Evidence, Saliency, Scores
 
 Latencies = Callable[[Sequence[nn.Module]], Sequence[float]]
 """Milliseconds of modules on the target, measured side by side."""
@@ -77,7 +78,10 @@ def prune_to_latency(
     if round_to < 1 or not 0 <= least <= 1:
         raise InputError(f"round_to is at least 1 and least is a share, not {round_to}, {least}")
     evidence = evidence or Evidence()
-    search = _Search(graph, criterion_named(saliency)(graph, evidence), protect, least, round_to)
+    scores = criterion_named(saliency)(graph, evidence)
+    if saliency not in LOSS_UNITS:  # groups of any size and depth are compared by what is usual in them
+        scores = {name: values / values.mean().clamp(min=1e-30) for name, values in scores.items()}
+    search = _Search(graph, scores, protect, least, round_to)
     tried: list[Tried] = []
     (now,) = latencies([graph.model])
     on_round(now)
@@ -171,7 +175,5 @@ class _Search:
         self._saved += saved
 
     def _loses(self, name: str, entries: int) -> float:
-        """The scores of what goes, over the group's mean: groups of any size and depth are compared."""
-        scores = self._scores[name]
-        gone = scores[self._kept[name] - entries : self._kept[name]].sum()
-        return float(gone / scores.mean().clamp(min=1e-30))
+        """The scores of what goes."""
+        return float(self._scores[name][self._kept[name] - entries : self._kept[name]].sum())

@@ -16,19 +16,24 @@ from sartor.graph.groups import Group
 
 @dataclass(frozen=True)
 class Cut:
-    """Kept entries by the name of their group, ascending; groups that are not named keep all. JSON-able."""
+    """Kept entries by the name of their group, ascending; groups that are not named keep all. ``without``: paths of
+    blocks that go."""
 
     keep: Mapping[str, tuple[int, ...]]
+    without: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, list[int]]:
+        """What is kept."""
         return {name: list(kept) for name, kept in self.keep.items()}
 
     @staticmethod
-    def of(groups: Sequence[Group], keep: Mapping[str, Iterable[int]] | Cut) -> Cut:
-        """``keep`` checked against ``groups``. Raises InputError for unknown groups, entries that are not there, and
-        groups of which nothing is left."""
-        if isinstance(keep, Cut):
-            keep = keep.keep
+    def of(groups: Sequence[Group], keep: Mapping[str, Iterable[int]] | Cut, blocks: Iterable[str] = ()) -> Cut:
+        """``keep`` checked against ``groups`` and ``blocks``. Raises InputError for groups, entries and blocks that
+        there are not, and groups of which nothing is left."""
+        keep, without = (keep.keep, keep.without) if isinstance(keep, Cut) else (keep, ())
+        strangers = set(without) - set(blocks)
+        if strangers:
+            raise InputError(f"{sorted(strangers)[0]!r} is no block that can go: see Graph.blocks")
         known = {group.name: group for group in groups}
         kept: dict[str, tuple[int, ...]] = {}
         for name, entries in keep.items():
@@ -42,7 +47,7 @@ class Cut:
                 wrong = chosen[0] if chosen[0] < 0 else chosen[-1]
                 raise InputError(f"group {name!r} has entries 0 to {size - 1}, not {wrong}")
             kept[name] = tuple(chosen)
-        return Cut(kept)
+        return Cut(kept, without)
 
 
 def random_cut(groups: Sequence[Group], keep: float, seed: int) -> Cut:

@@ -116,7 +116,9 @@ class Graph:
 
         Raises InputError for groups and entries that there are not.
         """
-        return completed(self.groups, self._coupled, self._needs, Cut.of(self.groups, cut), orders or {})
+        cut = self._checked(cut)
+        found = completed(self.groups, self._coupled, self._needs, cut, orders or {})
+        return Cut(found.keep, cut.without)
 
     def slice(self, cut: Keep) -> nn.Module:
         """The network without what ``cut`` removes: smaller, and exactly what the masked original computes.
@@ -136,6 +138,9 @@ class Graph:
         state = sliced_tensors({n: t for n, t in lively(self.model).items() if n in indices}, indices)
         expected = run_sliced(self._captured, self.inputs, {**sliced, **state}, constants, self._coupled.calls)
         if set_sizes(module, changes, lambda m: agree(outputs_of(m, args, kwargs, state), expected)):
+            for path in self._checked(cut).without:
+                owner, _, name = path.rpartition(".")
+                setattr(module.get_submodule(owner) if owner else module, name, nn.Identity())
             return module
         log.warning(
             "%s has sizes in its code that no attribute holds: the cut network is its captured graph, a %s",
@@ -157,7 +162,9 @@ class Graph:
         kept = self.kept(cut)
         indices = {name: self._indices(value.dims, kept) for name, value in self._coupled.tensors.items()}
         constants, _ = self.constants(kept.count)
-        return graph_module(self._captured, self.data, indices, constants, self._coupled.calls)
+        gone = self._checked(cut).without
+        skipped = {block.given: block.taken for block in self.blocks if block.path in gone}
+        return graph_module(self._captured, self.data, indices, constants, self._coupled.calls, skipped)
 
     @cached_property
     def _any_batch(self) -> Graph | None:
@@ -182,14 +189,18 @@ class Graph:
         def keep(value: Value) -> tuple[Tensor | None, ...]:
             return tuple(cache.setdefault(id(label), _mask(kept, label)) for label in value.dims)
 
-        return Masked(self._captured, self._coupled.values, self._coupled.calls, keep, self._coupled.tensors, self.data)
+        gone = self._checked(cut).without
+        skipped = {block.given: block.taken for block in self.blocks if block.path in gone}
+        held = self._coupled
+        return Masked(self._captured, held.values, held.calls, keep, held.tensors, self.data, skipped)
 
     def macs(self, cut: Keep | None = None) -> int:
         """Multiply-accumulates on the example inputs after ``cut``, counted without making it."""
         kept = self.kept(cut or {})
+        gone = tuple(f"{path}." for path in self._checked(cut or {}).without)
         total = 0
         for node, call in self._coupled.calls.items():
-            if call.op in MACS:
+            if call.op in MACS and not f"{call.where}.".startswith(gone):
                 value = self._coupled.values[node]
                 total += MACS[call.op](call, (value[0] if isinstance(value, list) else value).dims, kept.count)
         return total
@@ -197,10 +208,11 @@ class Graph:
     def params(self, cut: Keep | None = None) -> int:
         """Parameters after ``cut``; one that is tied to another counts once."""
         kept = self.kept(cut or {})
+        gone = tuple(f"{path}." for path in self._checked(cut or {}).without)
         values = {
             id(self._coupled.tensors[name]): self._coupled.tensors[name]
             for name, tensor in self._captured.tensors.items()
-            if isinstance(tensor, nn.Parameter)
+            if isinstance(tensor, nn.Parameter) and not name.startswith(gone)
         }
         return sum(math.prod(kept.count(label) for label in value.dims) for value in values.values())
 
@@ -231,9 +243,12 @@ class Graph:
             return ["not used in the graph"]
         return [why for label in self.tensors[tensor].dims for why in self._coupled.atoms.why(label)]
 
+    def _checked(self, cut: Keep) -> Cut:
+        return Cut.of(self.groups, cut, (block.path for block in self.blocks))
+
     def kept(self, cut: Keep) -> Kept:
         """What ``cut`` leaves of every label. Raises InputError for cuts that make no sense."""
-        kept = Kept(self._coupled, atoms_cut(self.groups, Cut.of(self.groups, cut), len(self._coupled.atoms)))
+        kept = Kept(self._coupled, atoms_cut(self.groups, self._checked(cut), len(self._coupled.atoms)))
         if starved := kept.starved(self._needs):
             raise InputError(f"{starved.why}: keep more of its groups, or see Graph.completed")
         return kept

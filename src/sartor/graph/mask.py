@@ -24,7 +24,8 @@ Keeps = Callable[[Value], Keep]
 
 
 class Masked(nn.Module):
-    """``captured`` with entries cut. Called like the original, with inputs of the example's shapes."""
+    """``captured`` with entries cut, and blocks skipped: their results' names, by those of what they take. Called like
+    the original, with inputs of the example's shapes."""
 
     def __init__(
         self,
@@ -34,12 +35,14 @@ class Masked(nn.Module):
         held: Keeps,
         tensors: Mapping[str, Value],
         data: Mapping[str, Tensor],
+        skipped: Mapping[str, str] | None = None,
     ):
         super().__init__()
         self._captured = captured
         self._values = values
         self._calls = calls
         self._keep = held
+        self._skipped = skipped or {}
         self._tensors = {name: _zeroed(tensor.detach().clone(), held(tensors[name])) for name, tensor in data.items()}
 
     @torch.no_grad()
@@ -68,6 +71,8 @@ class Masked(nn.Module):
                 return filled(node.args[0])
             else:
                 results[node] = self._call(node, filled(node.args), filled(node.kwargs))
+                if node.name in self._skipped:  # what a block that goes returns is what it takes
+                    results[node] = next(r for n, r in results.items() if n.name == self._skipped[node.name])
         return None
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:

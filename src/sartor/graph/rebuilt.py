@@ -23,6 +23,7 @@ def graph_module(
     kept: Mapping[str, tuple[Tensor | None, ...]],
     constants: Mapping[fx.Node, dict[str, Any]],
     calls: Mapping[fx.Node, Call],
+    skipped: Mapping[str, str] | None = None,
 ) -> fx.GraphModule:
     """The captured graph as a module: tensors sliced, constants changed. Batch norms and dropouts are layers again, so
     that ``train()`` means what it did."""
@@ -46,6 +47,12 @@ def graph_module(
             node.target, node.args, node.kwargs = changed(node, calls[original], constants[original])
         if original in calls and node.graph is module.graph:
             _as_layer(module, captured.model, node, calls[original])
+    named = {node.name: node for node in module.graph.nodes}
+    for given, taken in (skipped or {}).items():  # blocks that go
+        named[given].replace_all_uses_with(named[taken])
+    if skipped:
+        module.graph.eliminate_dead_code()
+        module.delete_all_unused_submodules()
     for inner in module.modules():
         if isinstance(inner, fx.GraphModule):
             inner.graph.lint()

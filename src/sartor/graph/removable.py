@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import fx
+from torch import fx, nn
 
 from sartor.graph.call import Value
 from sartor.graph.capture import Captured
@@ -19,11 +19,13 @@ ADDS = ("aten.add.Tensor", "aten.add_.Tensor")
 @dataclass(frozen=True)
 class Block:
     """The module ``path`` returns its input plus something: without it the shapes of all tensors stay. ``taken`` and
-    ``given`` name these two in the graph: of consecutive blocks one's is the other's."""
+    ``given`` name these two in the graph: of consecutive blocks one's is the other's. ``last`` are the parameters that
+    end what is added, which is nothing where they are zero; none where something else ends it."""
 
     path: str
     taken: str = ""
     given: str = ""
+    last: tuple[str, ...] = ()
 
 
 def removable(captured: Captured, coupled: Coupled) -> tuple[Block, ...]:
@@ -50,7 +52,12 @@ def removable(captured: Captured, coupled: Coupled) -> tuple[Block, ...]:
         if _alike(coupled, source, result) and _passes_on(result, source, mine, links):
             found = {block: ends for block, ends in found.items() if not block.startswith(f"{path}.")}
             found[path] = (source, result)
-    return tuple(Block(path, found[path][0].name, found[path][1].name) for path in inside if path in found)
+    return tuple(
+        Block(path, source.name, result.name, _last(result, source, set(inside[path]), captured))
+        for path in inside
+        if path in found
+        for source, result in [found[path]]
+    )
 
 
 def _paths(node: fx.Node) -> Iterable[str]:
@@ -91,3 +98,28 @@ def _passes_on(result: fx.Node, source: fx.Node, mine: set[fx.Node], links: Mapp
         elif str(node.target) in ("aten.dropout.default", "aten.contiguous.default", "aten.clone.default"):
             todo += node.all_input_nodes[:1]
     return False
+
+
+def _last(result: fx.Node, source: fx.Node, mine: set[fx.Node], captured: Captured) -> tuple[str, ...]:
+    """The parameters behind which nothing but steps that leave zeros alone lead to an addition to ``source``."""
+    names: list[str] = []
+    todo = [result]
+    while todo:
+        node = todo.pop()
+        if node is source:
+            continue
+        if node not in mine:
+            return ()
+        operands = [captured.sources.get(a.name) for a in node.all_input_nodes]
+        own = [name for name in operands if name and isinstance(captured.tensors[name], nn.Parameter)]
+        if str(node.target) in ADDS:
+            if own:
+                return ()
+            todo += [a for a in node.args[:2] if isinstance(a, fx.Node)]
+        elif own:
+            names += own
+        elif node.all_input_nodes:
+            todo += node.all_input_nodes[:1]
+        else:
+            return ()
+    return tuple(dict.fromkeys(names))

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sartor.errors import InputError
 from sartor.graph.capture import arguments, evaluating
+from sartor.graph.gates import channels_dim, gate_gradients
 from sartor.graph.graph import Graph
 from sartor.graph.groups import Group
 
@@ -102,6 +103,26 @@ def taylor(graph: Graph, evidence: Evidence) -> Scores:
     return totals
 
 
+def fisher(graph: Graph, evidence: Evidence) -> Scores:
+    """Mean square, over samples, of the loss's first-order change: the Fisher information of a gate on each entry
+    (group Fisher pruning, arXiv:2108.00708 §3.1; see ``sartor.graph.gates``)."""
+    return fishers(graph, evidence)[0]
+
+
+def fishers(graph: Graph, evidence: Evidence) -> tuple[Scores, dict[str, float]]:
+    """:func:`fisher`, and the same of ``Graph.blocks`` by their paths."""
+    groups = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in graph.groups}
+    blocks = dict.fromkeys((block.path for block in graph.blocks), 0.0)
+    samples = 0
+    for of_groups, of_blocks in gate_gradients(graph, evidence.seen("fisher"), evidence.loss):
+        samples += max((len(rows) for rows in (*of_groups.values(), *of_blocks.values())), default=1)
+        for name, rows in of_groups.items():
+            groups[name] += rows.square().sum(0)
+        for path, rows in of_blocks.items():
+            blocks[path] += float(rows.square().sum())
+    return {name: total / samples for name, total in groups.items()}, {p: v / samples for p, v in blocks.items()}
+
+
 def hessian(graph: Graph, evidence: Evidence) -> Scores:
     """Second-order change of the loss, ½ w² h with the Hessian's diagonal h (optimal brain damage), estimated by
     Hutchinson's products with random signs, E[v ∘ Hv]. Curvature below zero counts as none."""
@@ -177,7 +198,7 @@ def input_moments(
     def watch(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
             x = args[0].detach().double()
-            dim = x.dim() - 1 if isinstance(layer, nn.Linear) else x.dim() - 1 - len(layer.kernel_size)  # type: ignore[arg-type]
+            dim = channels_dim(layer, x)
             flat = x.movedim(dim, 0).flatten(1)
             new = [flat.sum(1), flat.square().sum(1), torch.tensor(float(flat.shape[1]))]
             sums[name] = [a + b for a, b in zip(sums[name], new, strict=True)] if name in sums else new
@@ -236,8 +257,13 @@ SALIENCIES: dict[str, Saliency] = {
     "l2": l2,
     "bn_scale": bn_scale,
     "taylor": taylor,
+    "fisher": fisher,
     "hessian": hessian,
     "variance": variance,
     "random": random,
 }
 """By the name the command line and ``prune`` take. Any function of the same form can be passed instead."""
+
+LOSS_UNITS = ("taylor", "fisher", "hessian")
+"""Criteria whose scores are changes of the loss: entries of different groups compare as they stand."""
+SEE_DATA = (*LOSS_UNITS, "variance")

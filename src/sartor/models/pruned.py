@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sartor.errors import InputError
-from sartor.graph import trace
+from sartor.graph import Cut, trace
 from sartor.models.head import with_head
 from sartor.models.weights import load_weights
 
 FILE, WEIGHTS = "cut.json", "model.safetensors"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Lineage:
     """What a network was made from: the ``model`` it began as, its ``classes`` where its last layer was replaced, and
-    its ``cuts``, one after the other, each the kept entries by group. ``mean``, ``std``: how its images are normalised,
-    where they were."""
+    its ``cuts``, one after the other. ``mean``, ``std``: how its images are normalised, where they were."""
 
     model: str
     classes: int | None = None
-    cuts: tuple[dict[str, list[int]], ...] = ()
+    cuts: tuple[Cut, ...] = ()
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
@@ -56,7 +55,9 @@ def _read(folder: Path) -> Lineage:
         held = json.loads(file.read_text())
         if held.pop("format") != FORMAT:
             raise InputError(f"{file} is of another format than this Sartor reads ({FORMAT})")
-        cuts = tuple({str(name): [int(i) for i in kept] for name, kept in cut.items()} for cut in held.pop("cuts"))
+        kept = [{str(n): tuple(map(int, entries)) for n, entries in cut["keep"].items()} for cut in held["cuts"]]
+        gone = [tuple(map(str, cut["without"])) for cut in held.pop("cuts")]
+        cuts = tuple(map(Cut, kept, gone))
         mean, std = (None if v is None else tuple(map(float, v)) for v in (held.pop("mean"), held.pop("std")))
         return Lineage(cuts=cuts, mean=mean, std=std, **held)
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -75,8 +76,8 @@ def open_pruned(folder: Path, open_model: Callable[[str], Any]) -> Any:
     module = whole.module.eval()
     if made.classes is not None:
         with_head(module, _example(whole), made.classes)
-    for keep in made.cuts:
-        module = trace(module, whole.inputs).slice(keep)
+    for cut in made.cuts:
+        module = trace(module, whole.inputs).slice(cut)
     load_weights(module, folder / WEIGHTS)
     return type(whole)(module.eval(), whole.inputs, made.mean or whole.mean, made.std or whole.std)
 
@@ -85,7 +86,6 @@ def _example(opened: Any) -> torch.Tensor:
     return torch.zeros(2, *opened.image_shape)
 
 
-def further(made: Lineage, cut: dict[str, Sequence[int]], **changes: Any) -> Lineage:
+def further(made: Lineage, cut: Cut) -> Lineage:
     """``made`` after one more cut."""
-    cuts = (*made.cuts, {name: list(kept) for name, kept in cut.items()})
-    return Lineage(**{**asdict(made), "cuts": cuts, **changes})
+    return replace(made, cuts=(*made.cuts, cut))

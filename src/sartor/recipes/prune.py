@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,14 @@ TIMINGS = 3
 class Pruned:
     """What came of it. ``before`` and ``after``: params, macs, latency_ms, latency_p95_ms, size_bytes,
     peak_memory_bytes, parity, and with data accuracy_val and accuracy_test. ``kept``: by group, entries kept of how
-    many. ``tried``: cuts that were measured. ``frozen``: operators that were not followed."""
+    many. ``without``: blocks that went whole. ``tried``: cuts that were measured. ``frozen``: operators that were not
+    followed."""
 
     path: Path
     before: dict[str, float]
     after: dict[str, float]
     kept: dict[str, tuple[int, int]]
+    without: tuple[str, ...]
     tried: list[Tried]
     frozen: list[str]
 
@@ -81,6 +83,8 @@ def prune_model(
     max_latency_ms: float | None = None,
     saliency: str | None = None,
     ranking: str | None = None,
+    rounds: int | None = None,
+    depth: bool = False,
     steps: int | None = None,
     schedule: str | None = None,
     protect: Sequence[str] = (),
@@ -107,7 +111,15 @@ def prune_model(
     if macs is None and params is None and max_latency_ms is None:
         raise InputError("say what may be left: macs, params or max_latency")
     if max_latency_ms is not None:
-        odd = {"macs": macs, "params": params, "ranking": ranking, "steps": steps, "schedule": schedule}
+        odd = {
+            "macs": macs,
+            "params": params,
+            "ranking": ranking,
+            "rounds": rounds,
+            "steps": steps,
+            "schedule": schedule,
+        }
+        odd |= {"depth": depth or None}
         wrong = [name for name, value in odd.items() if value is not None]
         if wrong:
             raise InputError(f"a latency is searched for by measuring single cuts: leave out {', '.join(wrong)}")
@@ -115,7 +127,7 @@ def prune_model(
         raise InputError("a schedule is for several steps: add steps, or leave it out")
     if data is None and time_s:
         raise InputError("training takes images: give DATA, or leave out the time")
-    criterion = saliency or ("l2" if data is None else "taylor")
+    criterion = saliency or ("l2" if data is None else "fisher")
     criterion_named(criterion)
     time_s = (0.0 if data is None else TIME_S) if time_s is None else time_s
     voice = Voice(verbosity, sys.stderr)
@@ -145,7 +157,9 @@ def prune_model(
                     macs=macs,
                     params=params,
                     saliency=criterion,
-                    ranking=ranking or "global",  # type: ignore[arg-type]  # checked there
+                    ranking=ranking,  # type: ignore[arg-type]  # checked there
+                    rounds=rounds,
+                    depth=depth,
                     steps=steps or 1,
                     schedule=schedule or "linear",
                     tune=lambda module: bench.tune(module, time_s / (steps or 1), voice),
@@ -157,14 +171,14 @@ def prune_model(
                 cut, tried = _to_latency(graph, limit, measure, voice, saliency=criterion, **common)
                 small = shrink(graph, cut, evidence)
                 bench.tune(small, time_s, voice)
-            made = further(made, dict(cut.keep))
+            made = further(made, cut)
             with voice.stage("proof") as tick:
                 before, after = _proof(bench, runner, network, small, made, path, max_latency_ms, tick)
         except KeyboardInterrupt:
             raise Stopped("stopped; nothing was written, and the same command begins again") from None
         sizes = {group.name: group.size for group in graph.groups}
         kept = {name: (len(entries), sizes[name]) for name, entries in cut.keep.items()}
-        pruned = Pruned(path, before, after, kept, tried, [str(frozen) for frozen in graph.frozen])
+        pruned = Pruned(path, before, after, kept, cut.without, tried, [str(frozen) for frozen in graph.frozen])
         provenance: dict[str, Any] = {"arguments": arguments, "device": fingerprint(), "versions": versions()}
         if bench.dataset is not None:
             provenance["data"] = {"name": bench.dataset.name, "fingerprint": bench.dataset.fingerprint}
@@ -213,7 +227,7 @@ def _bench(
 
 def _with(made: Lineage, **changes: Any) -> Lineage:
     """``made`` with other fields."""
-    return Lineage(**{**asdict(made), **changes})
+    return replace(made, **changes)
 
 
 def _to_latency(

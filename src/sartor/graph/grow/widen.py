@@ -1,16 +1,10 @@
-"""The inverse of a cut: larger networks that compute what they did before.
-
-``widen`` repeats entries of groups and shares what reads them among the copies (Net2WiderNet, arXiv:1511.05641 §2.2;
-EAS, P040, arXiv:1707.04873 §3.2). ``deepen`` puts a layer that does nothing behind a layer (Net2DeeperNet, §2.3).
-``branch`` replaces a layer by two that add up to it, or stand beside each other (P178, arXiv:1806.02639 §3.2).
-"""
+"""More entries in groups, shared by what reads them (Net2WiderNet, arXiv:1511.05641 §2.2; EAS, P040,
+arXiv:1707.04873 §3.2)."""
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Mapping
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,8 +25,9 @@ def widen(graph: Graph, sizes: Mapping[str, int], *, seed: int = 0, noise: float
     """The graph's model with groups grown to ``sizes`` entries, computing the same.
 
     New entries are copies of random old ones, drawn with ``seed``; layers that read them divide by the number of
-    copies. ``noise`` (of a weight's standard deviation) makes the copies differ, so that training can tell them apart,
-    at the price of exactness. Raises InputError for unknown groups, sizes below the group's, and groups whose copies
+    copies. ``noise`` (of a weight's standard deviation) makes copies be read differently, so that training can tell
+    them apart; it adds up to nothing over the copies of an entry, so the function stays (Net2Net's is on every weight,
+    at the price of exactness). Raises InputError for unknown groups, sizes below the group's, and groups whose copies
     change the function: normalisations and softmaxes over the group count every copy.
     """
     rng = random.Random(seed)
@@ -48,7 +43,7 @@ def widen(graph: Graph, sizes: Mapping[str, int], *, seed: int = 0, noise: float
     tensors = graph.tensors
     indices = {name: tuple(layout.index(label) for label in value.dims) for name, value in tensors.items()}
     module = smaller(graph.model, sliced_tensors(graph.data, indices))
-    _share(graph, module, copies, layout)
+    _share(graph, module, copies, layout, noise, torch.Generator().manual_seed(seed))
     _, changes = graph.constants(layout.count)
     args, kwargs = graph.inputs
     expected = outputs_of(graph.model, args, kwargs)
@@ -57,93 +52,7 @@ def widen(graph: Graph, sizes: Mapping[str, int], *, seed: int = 0, noise: float
             f"{', '.join(sizes)} cannot be widened without changing what {type(graph.model).__name__} computes: "
             "something normalises over these entries, or the model's code holds their number"
         )
-    if noise:
-        _perturb(module, indices, noise, seed)
     return module
-
-
-def deepen(model: nn.Module, path: str) -> nn.Module:
-    """A copy of ``model`` with a convolution or linear layer that does nothing behind the one at ``path``.
-
-    Raises InputError where there is no such layer.
-    """
-    grown = copy.deepcopy(model)
-    layer: Any = _at(grown, path)
-    new: Any
-    with torch.no_grad():
-        if isinstance(layer, nn.Linear):
-            new = nn.Linear(layer.out_features, layer.out_features, bias=layer.bias is not None)
-            new.weight.copy_(torch.eye(layer.out_features))
-        elif isinstance(layer, nn.modules.conv._ConvNd) and not layer.transposed:
-            kernel = tuple(k if k % 2 else 1 for k in layer.kernel_size)
-            middle = tuple(k // 2 for k in kernel)
-            kind: Any = type(layer)
-            new = kind(layer.out_channels, layer.out_channels, kernel, padding=middle, bias=layer.bias is not None)
-            channels = torch.arange(layer.out_channels)
-            new.weight.zero_()
-            index = (channels, channels, *middle)
-            new.weight[index] = 1
-        else:
-            raise InputError(f"{path} is a {type(layer).__name__}: a convolution or linear layer can be deepened")
-        if new.bias is not None:
-            new.bias.zero_()
-    _replace(grown, path, nn.Sequential(layer, new.to(layer.weight).train(layer.training)))
-    return grown
-
-
-class Sum(nn.Module):
-    """The mean of what its branches make of the same input, or of parts of it."""
-
-    def __init__(self, branches: list[nn.Module]):
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        total = self.branches[0](x)
-        for branch in list(self.branches)[1:]:
-            total = total + branch(x)
-        return total / len(self.branches)
-
-
-class Beside(nn.Module):
-    """What its branches make of the same input, one after the other along ``dim``."""
-
-    def __init__(self, branches: list[nn.Module], dim: int):
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], self.dim)
-
-
-def branch(model: nn.Module, path: str, *, merge: Literal["add", "concat"] = "add", branches: int = 2) -> nn.Module:
-    """A copy of ``model`` with the layer at ``path`` replaced by several that do together what it did.
-
-    ``add``: copies of it, whose mean is taken; any layer. ``concat``: each makes a part of its outputs; a convolution
-    without groups or a linear layer. Raises InputError where that cannot be.
-    """
-    grown = copy.deepcopy(model)
-    layer: Any = _at(grown, path)
-    if branches < 2:
-        raise InputError(f"a layer is replaced by at least 2 branches, not {branches}")
-    if merge == "add":
-        _replace(grown, path, Sum([layer, *(copy.deepcopy(layer) for _ in range(branches - 1))]))
-        return grown
-    is_conv = isinstance(layer, nn.modules.conv._ConvNd) and not layer.transposed and layer.groups == 1
-    if merge != "concat" or not (is_conv or isinstance(layer, nn.Linear)):
-        raise InputError(f"{path} is a {type(layer).__name__}, which cannot be divided with {merge!r}")
-    parts = torch.arange(len(layer.weight)).tensor_split(branches)
-    if not all(len(part) for part in parts):
-        raise InputError(f"{path} has {len(layer.weight)} outputs, too few for {branches} branches")
-    made = []
-    for part in parts:
-        kept = {"weight": (part, *[None] * (layer.weight.dim() - 1)), "bias": (part,)}
-        piece = smaller(layer, sliced_tensors(dict(layer.named_parameters()), kept))
-        set_sizes(piece, [], lambda _: True)
-        made.append(piece)
-    _replace(grown, path, Beside(made, -1 if isinstance(layer, nn.Linear) else 1))
-    return grown
 
 
 class _Layout:
@@ -189,8 +98,15 @@ def _repeated(index: Ints, owner: Ints, extra: list[int]) -> Ints:
     return np.concatenate(parts)
 
 
-def _share(graph: Graph, module: nn.Module, copies: list[tuple[Group, list[int]]], layout: _Layout) -> None:
-    """Divide what reads entries by the number of their copies."""
+def _share(
+    graph: Graph,
+    module: nn.Module,
+    copies: list[tuple[Group, list[int]]],
+    layout: _Layout,
+    noise: float,
+    generator: torch.Generator,
+) -> None:
+    """Divide what reads entries by the number of their copies, and make it differ by ``noise``."""
     read = _read_dims(graph)
     done: set[int] = set()
     for name, value in graph.tensors.items():
@@ -210,7 +126,11 @@ def _share(graph: Graph, module: nn.Module, copies: list[tuple[Group, list[int]]
             size = [1] * tensor.dim()
             size[dim] = len(share)
             with torch.no_grad():
+                spread = noise * tensor.std() if noise else None
                 tensor.mul_(share.reshape(size))
+                if spread is not None:
+                    drawn = torch.randn(tensor.shape, generator=generator).to(tensor)
+                    tensor.add_(spread * _balanced(drawn, dim, torch.from_numpy(positions)))
 
 
 def _read_dims(graph: Graph) -> set[tuple[str, int]]:
@@ -255,22 +175,9 @@ def _read_by(call: Call, add) -> None:  # type: ignore[no-untyped-def]
                 add(value, 1)
 
 
-def _perturb(module: nn.Module, indices: Mapping[str, tuple[Tensor | None, ...]], noise: float, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in module.named_parameters():
-        if parameter.dim() > 1 and any(index is not None for index in indices.get(name, ())):
-            with torch.no_grad():
-                spread = noise * parameter.std()
-                parameter.add_(spread * torch.randn(parameter.shape, generator=generator).to(parameter))
-
-
-def _at(model: nn.Module, path: str) -> nn.Module:
-    try:
-        return model.get_submodule(path)
-    except AttributeError as error:
-        raise InputError(f"{type(model).__name__} has no layer {path!r}") from error
-
-
-def _replace(model: nn.Module, path: str, new: nn.Module) -> None:
-    owner, _, name = path.rpartition(".")
-    setattr(model.get_submodule(owner) if owner else model, name, new)
+def _balanced(values: Tensor, dim: int, same: Tensor) -> Tensor:
+    """``values`` without their mean over the positions of ``dim`` that are ``same``; nothing for those alone."""
+    rows = values.movedim(dim, 0)
+    sums = torch.zeros((int(same.max()) + 1, *rows.shape[1:]), dtype=rows.dtype).index_add_(0, same, rows)
+    means = sums / torch.bincount(same).clamp(min=1).view(-1, *[1] * (rows.dim() - 1))
+    return (rows - means[same]).movedim(0, dim)

@@ -25,14 +25,16 @@ def graph_module(
     calls: Mapping[fx.Node, Call],
     skipped: Mapping[str, str] | None = None,
 ) -> fx.GraphModule:
-    """The captured graph as a module: tensors sliced, constants changed. Batch norms and dropouts are layers again, so
-    that ``train()`` means what it did."""
+    """The captured graph as a module: tensors sliced, constants changed, blocks left out (``skipped``: the names of
+    their results → of what they take). Batch norms and dropouts are layers again, so that ``train()`` means what it
+    did."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, of how it copies graphs
         module = captured.program.module(check_guards=False)
     for name in ("train", "eval"):  # torch's own refusal, for graphs whose mode is baked in
         module.__dict__.pop(name, None)
     module._forward_pre_hooks.clear()  # checks of the example's sizes
+    _skip(module, skipped or {})
     for name, child in module.named_children():  # graphs that operators run are the captured program's own
         if isinstance(child, fx.GraphModule):
             setattr(module, name, copy.deepcopy(child))
@@ -47,18 +49,22 @@ def graph_module(
             node.target, node.args, node.kwargs = changed(node, calls[original], constants[original])
         if original in calls and node.graph is module.graph:
             _as_layer(module, captured.model, node, calls[original])
-    named = {node.name: node for node in module.graph.nodes}
-    for given, taken in (skipped or {}).items():  # blocks that go
-        named[given].replace_all_uses_with(named[taken])
-    if skipped:
-        module.graph.eliminate_dead_code()
-        module.delete_all_unused_submodules()
     for inner in module.modules():
         if isinstance(inner, fx.GraphModule):
             inner.graph.lint()
             inner.recompile()
     module.eval()
     return module
+
+
+def _skip(module: fx.GraphModule, skipped: Mapping[str, str]) -> None:
+    """Leave out blocks: what reads the result of one reads what it takes."""
+    named = {node.name: node for node in module.graph.nodes}
+    for given, taken in skipped.items():
+        named[given].replace_all_uses_with(named[taken])
+    if skipped:
+        module.graph.eliminate_dead_code()
+        module.delete_all_unused_submodules()
 
 
 def _named_nodes(module: fx.GraphModule, prefix: str = "") -> Iterator[tuple[str, fx.Node]]:

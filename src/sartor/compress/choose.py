@@ -90,7 +90,7 @@ def choose(
         middle = (low + high) / 2 if ranking == "layer" else (low + high) // 2
         low, high = (low, middle) if fits(kept(middle)) else (middle, high)
     sizes, without = sizes_at(high), without_at(high)
-    if ranking != "layer" and round_to > 1:
+    if ranking != "layer":
         _put_back(sizes, chunks, round_to, lambda sizes: fits(cut_of(sizes, without)))
     return cut_of(sizes, without)
 

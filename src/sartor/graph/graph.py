@@ -176,6 +176,7 @@ class Graph:
             return None
         graph = Graph(captured, couple(captured, self.rules), self.rules)
         same = [(g.name, g.size) for g in graph.groups] == [(g.name, g.size) for g in self.groups]
+        same = same and [b.path for b in graph.blocks] == [b.path for b in self.blocks]
         return graph if same and not (self.inputs[0] and self.inputs[1]) else None
 
     def mask(self, cut: Keep) -> nn.Module:

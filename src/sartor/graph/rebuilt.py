@@ -49,6 +49,8 @@ def graph_module(
             node.target, node.args, node.kwargs = changed(node, calls[original], constants[original])
         if original in calls and node.graph is module.graph:
             _as_layer(module, captured.model, node, calls[original])
+    if skipped:
+        module.delete_all_unused_submodules()
     for inner in module.modules():
         if isinstance(inner, fx.GraphModule):
             inner.graph.lint()
@@ -61,10 +63,11 @@ def _skip(module: fx.GraphModule, skipped: Mapping[str, str]) -> None:
     """Leave out blocks: what reads the result of one reads what it takes."""
     named = {node.name: node for node in module.graph.nodes}
     for given, taken in skipped.items():
+        while taken in skipped:  # the block before goes, too
+            taken = skipped[taken]
         named[given].replace_all_uses_with(named[taken])
     if skipped:
         module.graph.eliminate_dead_code()
-        module.delete_all_unused_submodules()
 
 
 def _named_nodes(module: fx.GraphModule, prefix: str = "") -> Iterator[tuple[str, fx.Node]]:

@@ -181,9 +181,10 @@ def fresh(model: nn.Module, seed: int) -> nn.Module:
 
 @pytest.mark.claim
 def test_growing_beats_random_search_from_scratch() -> None:
-    """P040, in part: with as many training steps in all the search that inherits weights ends with a better network than
-    the best of four random architectures, drawn by the same steps of growth and each trained alone. Two of them, trained
-    twice as long, are as good: that is printed. Chosen by validation, judged on test images, over three seeds."""
+    """P040, in part: with as many training steps in all, the search that inherits weights ends with a better network
+    than the best of four random architectures, drawn by the same steps of growth and each trained alone. Two of them,
+    trained twice as long, are as good: that is printed. Chosen by validation, judged on test images, over three
+    seeds."""
     start, rounds, children, steps = 100, 5, 2, 30
     small = lambda m: sum(p.numel() for p in m.parameters()) < 20_000
     ours: list[float] = []

@@ -166,3 +166,98 @@ def test_only_blocks_can_go() -> None:
     for method in (graph.slice, graph.mask, graph.macs, graph.params, graph.completed):
         with pytest.raises(InputError, match=r"'0' is no block that can go"):
             method(Cut({}, ("0",)))
+
+
+class Called(nn.Module):
+    """Blocks that no identity can stand in for: called by name, with more than one argument, returning a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.named, self.more, self.several = nn.Linear(6, 8), Named(), Two(), Tuple()
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.named(x=self.stem(x).relu())
+        return self.head(input=self.several(self.more(x, 0.5))[0])
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.f = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.f(x).relu()
+
+
+class Two(Named):
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        return x + scale * self.f(x)
+
+
+class Tuple(Named):
+    def forward(self, x: Tensor) -> tuple[Tensor]:  # type: ignore[override]
+        return (x + self.f(x),)
+
+
+def test_blocks_that_no_identity_can_stand_in_for() -> None:
+    """They are not offered; where they are asked to go all the same, the captured graph goes without them."""
+    torch.manual_seed(0)
+    model, x = Called().eval(), torch.randn(5, 6)
+    graph = trace(model, x)
+    assert len(graph.blocks) == 3
+    scores, blocks = fishers(graph, Evidence([(x, torch.tensor([0, 1, 2, 0, 1]))]))
+    assert blocks == {}
+    assert all(bool((values > 0).any()) for values in scores.values())
+    for block in graph.blocks:
+        cut = Cut({}, (block.path,))
+        with torch.no_grad():
+            assert error(graph.slice(cut)(x), graph.mask(cut)(x)) < 1e-5
+
+
+def test_torchs_attention_is_judged_by_what_makes_it() -> None:
+    """It takes the weights of its last layer itself: that layer sees no gate."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True, dropout=0.0)
+    model = nn.Sequential(nn.Linear(6, 8), layer, nn.Flatten(), nn.Linear(40, 3)).eval()
+    x = torch.randn(4, 5, 6)
+    graph = trace(model, x)
+    scores = fisher(graph, Evidence([(x, torch.tensor([0, 1, 2, 0]))]))
+    assert any("self_attn" in name for name in scores)
+    assert all(bool((values > 0).all()) for values in scores.values())
+
+
+def test_blocks_that_work_in_place_are_left_out_of_the_graph() -> None:
+    class InPlace(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(self.a(x))
+            y += x
+            return y.relu_()
+
+    torch.manual_seed(0)
+    model = stirred(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), InPlace(8), InPlace(8), nn.Conv2d(8, 4, 1)))
+    graph = trace(model, X)
+    cut = Cut({}, ("2", "3"))
+    drawn = graph.as_graph(cut)
+    with torch.no_grad():
+        assert error(drawn(X), graph.mask(cut)(X)) < 1e-5
+    assert sum(p.numel() for p in drawn.parameters()) == graph.params(cut)
+
+
+def test_transposed_convolutions_read() -> None:
+    """An encoder and decoder: the group between them is judged at the decoder's input, once."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.ConvTranspose2d(6, 2, 3), nn.Flatten(), nn.Linear(128, 3)
+    )
+    model = stirred(model).double()
+    x, y = torch.randn(4, 3, 8, 8).double(), torch.tensor([0, 1, 2, 0])
+    graph = trace(model, X.double())
+    found = fisher(graph, Evidence([(x, y)]))["0"]
+    expected = torch.zeros(6).double()
+    for i in range(len(x)):
+        model.zero_grad()
+        F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]).backward()
+        weight = model[3].weight
+        expected += (weight * weight.grad).detach().flatten(1).sum(1).square() / len(x)
+    torch.testing.assert_close(found, expected)

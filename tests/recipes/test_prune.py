@@ -163,6 +163,26 @@ def test_to_a_measured_latency(nets: str, tmp_path: Path) -> None:
     pytest.fail("three times over a latency that was measured to be under")
 
 
+def test_whole_blocks_go_and_come_back_from_disk(nets: str, tmp_path: Path) -> None:
+    """What went is told, written down, and made again when the folder is opened, and cut further from there."""
+    out = tmp_path / "deep"
+    command = ["prune", f"{nets}:small", "digits", "--macs", "25%", "--depth", "--time", "4s", "-o", str(out)]
+    told = subprocess.run([sys.executable, "-m", "sartor.cli", *command], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    (cut,) = json.loads((out / "cut.json").read_text())["cuts"]
+    assert cut["without"]
+    assert f"gone whole: {', '.join(cut['without'])}" in told.stdout
+    whole, small = open_model(f"{nets}:small").module, open_model(str(out)).module
+    x = np.random.default_rng(0).standard_normal((2, 1, 8, 8)).astype(np.float32)
+    (said,) = ort.InferenceSession(str(out / "model.onnx")).run(None, {"images": x})
+    with torch.no_grad():
+        np.testing.assert_allclose(small(torch.from_numpy(x)).numpy(), said, atol=1e-4)
+    count = lambda m: trace(m.eval(), torch.from_numpy(x)).macs()
+    assert count(small) <= 0.25 * count(whole)
+    further = prune_model(str(out), macs=0.8, out=tmp_path / "further", verbosity=0)
+    assert count(open_model(str(further.path)).module) <= 0.8 * count(small)
+
+
 def test_weights_are_loaded(nets: str, tmp_path: Path) -> None:
     """What is small in the file goes, and what is left of it is in the network that comes out."""
     module = open_model(f"{nets}:small").module

@@ -227,4 +227,4 @@ def test_children_learn_faster_than_from_scratch() -> None:
 
         inherited, scratch = steps_to(child.model), steps_to(fresh(child.model, seed))
         print(f"to {goal:.1%}: {inherited} steps, from scratch {scratch}; by {child.actions}")
-        assert inherited < scratch
+        assert 200 + inherited < scratch, "with those of its parent"

@@ -33,19 +33,21 @@ def choose(
     round_to: int = 1,
     blocks: Mapping[str, float] | None = None,
     held: Cut | None = None,
+    fill: bool = True,
 ) -> Cut:
     """The cut that keeps the most, the best by ``scores``, within ``limits`` (``macs``, ``params``).
 
     ``ranking``: ``global`` compares entries of all groups by their score over their group's mean, ``cost`` by their
     score over what they cost, ``layer`` takes the same share of each group. Entries stay or go in multiples of
-    ``round_to``, by the mean of each; whatever else then fits is put back. ``floors``: entries of a group that stay, by
-    its name; one where it is not named. ``blocks``: scores of blocks that may go, for ``cost``. ``held``: what is cut
-    already; its entries come last, its blocks stay away.
+    ``round_to``, by the mean of each; where ``fill``, entries that then fit are put back. ``floors``: entries of a
+    group that stay, by its name; one where it is not named. ``blocks``: scores of blocks that may go, for ``cost``.
+    ``held``: what is cut already; its entries come last, its blocks stay away.
 
     Raises BudgetError where even the most that may be cut leaves too much.
     """
     held = held or Cut({})
     groups = [group for group in graph.groups if not protected(group, protect)]
+    scores = {name: values.detach().double().cpu() for name, values in scores.items()}
     worth, orders = _worth(graph, groups, scores, limits, ranking, held)
     chunks = {group.name: _chunks(worth[group.name][orders[group.name]], round_to) for group in groups}
     order = {name: entries.tolist() for name, entries in orders.items()}
@@ -56,7 +58,8 @@ def choose(
         return all(count[name](cut) <= limit for name, limit in limits.items())
 
     def cut_of(sizes: Mapping[str, int], without: Sequence[str]) -> Cut:
-        keep = {name: tuple(sorted(order[name][:n])) for name, n in sizes.items()}
+        away = _inside(groups, without)
+        keep = {name: tuple(sorted(order[name][:n])) for name, n in sizes.items() if name not in away}
         return graph.completed(Cut(keep, tuple(without)), order)
 
     def sizes_at(level: float) -> dict[str, int]:
@@ -75,7 +78,8 @@ def choose(
 
     kept: Callable[[float], Cut] = lambda level: cut_of(sizes_at(level), without_at(level))
     prized = [torch.tensor(list(prices.values()), dtype=torch.float64)] if prices else []
-    levels = torch.cat([*chunks.values(), *prized]).unique() if groups else torch.zeros(1)
+    above = torch.tensor([math.inf], dtype=torch.float64)  # the level at which only floors stay
+    levels = torch.cat([*chunks.values(), *prized, above]).unique()
     top = 1.0 if ranking == "layer" else float(len(levels) - 1)
     if not fits(kept(top)):
         reached = {name: count[name](kept(top)) for name in limits}
@@ -90,9 +94,17 @@ def choose(
         middle = (low + high) / 2 if ranking == "layer" else (low + high) // 2
         low, high = (low, middle) if fits(kept(middle)) else (middle, high)
     sizes, without = sizes_at(high), without_at(high)
-    if ranking != "layer":
-        _put_back(sizes, chunks, round_to, lambda sizes: fits(cut_of(sizes, without)))
+    if fill and ranking != "layer":
+        away = _inside(groups, without)
+        room = {name: values for name, values in chunks.items() if name not in away}
+        _put_back(sizes, room, round_to, lambda sizes: fits(cut_of(sizes, without)))
     return cut_of(sizes, without)
+
+
+def _inside(groups: Sequence[Group], without: Sequence[str]) -> set[str]:
+    """Names of the groups that go with blocks: there is nothing left to cut of them."""
+    gone = tuple(f"{path}." for path in without)
+    return {group.name for group in groups if gone and all(tie.tensor.startswith(gone) for tie in group.ties)}
 
 
 def _worth(
@@ -132,7 +144,7 @@ def _saved(graph: Graph, limits: Mapping[str, int], held: Cut, less: Cut) -> flo
 def _block_prices(
     graph: Graph, blocks: Mapping[str, float], limits: Mapping[str, int], held: Cut, protect: Sequence[str]
 ) -> dict[str, float]:
-    names = [name for name, _ in graph.model.named_modules()]
+    names = [*(name for name, _ in graph.model.named_modules()), *graph.tensors]
     free = [
         path
         for path in blocks
@@ -156,7 +168,7 @@ def _put_back(
     """Grow groups by a chunk, the best first, as long as all fits: a threshold that many chunks share leaves room."""
     full: set[str] = set()
     while True:
-        rooms = [(float(chunks[name][n]), name) for name, n in sizes.items() if n < len(chunks[name])]
+        rooms = [(float(chunks[n][sizes[n]]), n) for n in chunks if sizes[n] < len(chunks[n])]
         open_ = [room for room in rooms if room[1] not in full]
         if not open_:
             return

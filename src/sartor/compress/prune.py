@@ -79,7 +79,7 @@ def prune(
     """
     if macs is None and params is None:
         macs = 0.5
-    module, _ = prune_in_steps(
+    module, *_ = prune_in_steps(
         model,
         inputs,
         macs=macs,
@@ -118,15 +118,18 @@ def prune_in_steps(
     evidence: Evidence,
     compensate: bool = False,
     tune: Tune | None = None,
-) -> tuple[nn.Module, Cut]:
-    """:func:`prune`, and all steps together as one cut of ``model``."""
-    saliency = saliency if saliency is not None else "fisher" if len(evidence.batches) else "l2"
+) -> tuple[nn.Module, Cut, tuple[Cut, ...]]:
+    """:func:`prune`, what is left of ``model``'s groups and blocks after all steps, and each step's cut."""
+    saliency = next((name for name, known in SALIENCIES.items() if known is saliency), saliency)
+    saliency = saliency if saliency is not None else "fisher" if len(evidence.batches) or depth else "l2"
     criterion = criterion_named(saliency)
     ranking = ranking or ("cost" if saliency in LOSS_UNITS else "global")
     rounds = (ROUNDS if saliency in SEE_DATA else 1) if rounds is None else rounds
     _check(model, macs, params, ranking, rounds, steps, least, round_to)
     if depth and (saliency != "fisher" or ranking != "cost"):
-        raise InputError("blocks and entries compare by saliency='fisher' and ranking='cost' only: leave them out")
+        raise InputError("with depth, entries and blocks compare by fisher and cost: leave saliency and ranking out")
+    if depth:
+        evidence.seen("fisher")
     pace = _schedule(schedule)
     whole = trace(model, inputs)
     check_protected(whole, protect)
@@ -134,7 +137,7 @@ def prune_in_steps(
     start = {"macs": whole.macs(), "params": whole.params()}
     module = model
     left: dict[str, list[Tensor]] = {}
-    gone: tuple[str, ...] = ()
+    cuts: list[Cut] = []
     for step in range(1, steps + 1):
         graph = whole if module is model else trace(module, inputs)
         share = 1.0 if step == steps else pace(step / steps)
@@ -152,12 +155,13 @@ def prune_in_steps(
             floors=floors,
             round_to=round_to,
         )
-        gone += cut.without
+        cuts.append(cut)
         left = _left(graph, cut, left)
         module = shrink(graph, cut, evidence, compensate=compensate)
         if tune is not None:
             tune(module)
-    return module, Cut(_as_one(whole, left).keep, gone)
+    gone = tuple(path for cut in cuts for path in cut.without)
+    return module, Cut(_as_one(whole, left).keep, gone), tuple(cuts)
 
 
 def _in_rounds(
@@ -189,6 +193,7 @@ def _in_rounds(
             blocks=blocks,
             held=held,
             round_to=round_to if number == rounds else 1,
+            fill=number == rounds,
             **options,
         )
     return held
@@ -302,7 +307,10 @@ def _compensate(graph: Graph, cut: Cut, module: nn.Module, evidence: Evidence) -
             mine = (own >= 0) & gone[own.clamp(min=0)]
             lost[layer] = lost.get(layer, torch.zeros(len(own), dtype=torch.bool)) | mine
             means[layer] = mean
+    gone_blocks = tuple(f"{path}." for path in cut.without)
     for layer, channels in lost.items():
+        if layer.startswith(gone_blocks):
+            continue
         old: Any = graph.model.get_submodule(layer)
         new: Any = module.get_submodule(layer)
         if getattr(old, "groups", 1) != 1 or not bool(channels.any()):

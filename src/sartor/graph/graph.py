@@ -138,12 +138,14 @@ class Graph:
         state = sliced_tensors({n: t for n, t in lively(self.model).items() if n in indices}, indices)
         expected = run_sliced(self._captured, self.inputs, {**sliced, **state}, constants, self._coupled.calls)
         if set_sizes(module, changes, lambda m: agree(outputs_of(m, args, kwargs, state), expected)):
-            for path in self._checked(cut).without:
+            gone = self._checked(cut).without
+            for path in gone:
                 owner, _, name = path.rpartition(".")
                 setattr(module.get_submodule(owner) if owner else module, name, nn.Identity())
-            return module
+            if not gone or agree(outputs_of(module, args, kwargs), outputs_of(self._as_graph(cut), args, kwargs)):
+                return module
         log.warning(
-            "%s has sizes in its code that no attribute holds: the cut network is its captured graph, a %s",
+            "%s has sizes or blocks in its code that no attribute holds: the cut network is its captured graph, a %s",
             type(self.model).__name__,
             "torch.fx.GraphModule",
         )
@@ -163,7 +165,7 @@ class Graph:
         indices = {name: self._indices(value.dims, kept) for name, value in self._coupled.tensors.items()}
         constants, _ = self.constants(kept.count)
         gone = self._checked(cut).without
-        skipped = {block.given: block.taken for block in self.blocks if block.path in gone}
+        skipped = [block for block in self.blocks if block.path in gone]
         return graph_module(self._captured, self.data, indices, constants, self._coupled.calls, skipped)
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch.utils import _pytree as pytree
 
 from sartor.graph.call import Call
 from sartor.graph.capture import Captured
+from sartor.graph.couple import where_of
+from sartor.graph.removable import Block
 from sartor.graph.sliced import sliced_tensors
 
 
@@ -23,10 +25,10 @@ def graph_module(
     kept: Mapping[str, tuple[Tensor | None, ...]],
     constants: Mapping[fx.Node, dict[str, Any]],
     calls: Mapping[fx.Node, Call],
-    skipped: Mapping[str, str] | None = None,
+    skipped: Sequence[Block] = (),
 ) -> fx.GraphModule:
-    """The captured graph as a module: tensors sliced, constants changed, blocks left out (``skipped``: the names of
-    their results → of what they take). Batch norms and dropouts are layers again, so that ``train()`` means what it
+    """The captured graph as a module: tensors sliced, constants changed, blocks left out (``skipped``).
+    Batch norms and dropouts are layers again, so that ``train()`` means what it
     did."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, of how it copies graphs
@@ -34,7 +36,7 @@ def graph_module(
     for name in ("train", "eval"):  # torch's own refusal, for graphs whose mode is baked in
         module.__dict__.pop(name, None)
     module._forward_pre_hooks.clear()  # checks of the example's sizes
-    _skip(module, skipped or {})
+    _skip(module, skipped)
     for name, child in module.named_children():  # graphs that operators run are the captured program's own
         if isinstance(child, fx.GraphModule):
             setattr(module, name, copy.deepcopy(child))
@@ -59,14 +61,19 @@ def graph_module(
     return module
 
 
-def _skip(module: fx.GraphModule, skipped: Mapping[str, str]) -> None:
+def _skip(module: fx.GraphModule, skipped: Sequence[Block]) -> None:
     """Leave out blocks: what reads the result of one reads what it takes."""
     named = {node.name: node for node in module.graph.nodes}
-    for given, taken in skipped.items():
-        while taken in skipped:  # the block before goes, too
-            taken = skipped[taken]
-        named[given].replace_all_uses_with(named[taken])
-    if skipped:
+    taken = {block.given: block.taken for block in skipped}
+    for given, name in taken.items():
+        while name in taken:  # the block before goes, too
+            name = taken[name]
+        named[given].replace_all_uses_with(named[name])
+    gone = tuple(f"{block.path}." for block in skipped)
+    for node in reversed(module.graph.nodes):  # steps in place would count as alive
+        if gone and not node.users and node.op == "call_function" and f"{where_of(node)}.".startswith(gone):
+            module.graph.erase_node(node)
+    if gone:
         module.graph.eliminate_dead_code()
 
 

@@ -19,8 +19,9 @@ ADDS = ("aten.add.Tensor", "aten.add_.Tensor")
 @dataclass(frozen=True)
 class Block:
     """The module ``path`` returns its input plus something: without it the shapes of all tensors stay. ``taken`` and
-    ``given`` name these two in the graph: of consecutive blocks one's is the other's. ``last`` are the parameters that
-    end what is added, which is nothing where they are zero; none where something else ends it."""
+    ``given`` name these two in the graph: of consecutive blocks one's is the other's. ``last`` are the
+    parameters it ends with on the way to that sum, which is nothing where they are zero and what follows leaves zeros
+    alone (whoever uses them checks); none where something else ends it."""
 
     path: str
     taken: str = ""
@@ -101,7 +102,7 @@ def _passes_on(result: fx.Node, source: fx.Node, mine: set[fx.Node], links: Mapp
 
 
 def _last(result: fx.Node, source: fx.Node, mine: set[fx.Node], captured: Captured) -> tuple[str, ...]:
-    """The parameters behind which nothing but steps that leave zeros alone lead to an addition to ``source``."""
+    """The parameters last met on the way to an addition to ``source``."""
     names: list[str] = []
     todo = [result]
     while todo:

@@ -110,16 +110,16 @@ def fisher(graph: Graph, evidence: Evidence) -> Scores:
 
 
 def fishers(graph: Graph, evidence: Evidence) -> tuple[Scores, dict[str, float]]:
-    """:func:`fisher`, and the same of ``Graph.blocks`` by their paths."""
+    """:func:`fisher`, and the same of the blocks that can be skipped, by their paths."""
     groups = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in graph.groups}
-    blocks = dict.fromkeys((block.path for block in graph.blocks), 0.0)
+    blocks: dict[str, float] = {}
     samples = 0
     for of_groups, of_blocks in gate_gradients(graph, evidence.seen("fisher"), evidence.loss):
         samples += max((len(rows) for rows in (*of_groups.values(), *of_blocks.values())), default=1)
         for name, rows in of_groups.items():
             groups[name] += rows.square().sum(0)
         for path, rows in of_blocks.items():
-            blocks[path] += float(rows.square().sum())
+            blocks[path] = blocks.get(path, 0.0) + float(rows.square().sum())
     return {name: total / samples for name, total in groups.items()}, {p: v / samples for p, v in blocks.items()}
 
 

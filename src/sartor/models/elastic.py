@@ -16,9 +16,9 @@ from torch.func import functional_call
 from sartor.errors import InputError
 from sartor.graph import Cut, Graph, trace
 from sartor.graph.capture import Inputs
+from sartor.graph.gates import skippable
 from sartor.graph.groups import matches, protected
 from sartor.graph.saliency import Evidence, Saliency, l2
-from sartor.graph.sliced import outputs_of
 from sartor.models.kernels import crop_kernels, croppable, cropped
 from sartor.models.supernet import resize
 from sartor.records import Arch
@@ -177,29 +177,6 @@ def _key(arch: Arch) -> tuple[tuple[str, Any], ...]:
     return tuple((name, value) for name, value in arch.items() if name != "resolution")
 
 
-def _removable(graph: Graph) -> list[str]:
-    """Blocks that an identity can stand in for: called once, with one tensor, returning one."""
-    paths = [block.path for block in graph.blocks]
-    seen: dict[str, list[bool]] = {path: [] for path in paths}
-
-    def watch(path: str) -> Any:
-        def hook(_: nn.Module, args: Any, kwargs: Any, said: Any) -> None:
-            seen[path].append(
-                len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and isinstance(said, Tensor)
-            )
-
-        return hook
-
-    handles = [graph.model.get_submodule(p).register_forward_hook(watch(p), with_kwargs=True) for p in paths]
-    try:
-        args, kwargs = graph.inputs
-        outputs_of(graph.model, args, kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [path for path in paths if seen[path] == [True]]
-
-
 def _uneven(graph: Graph, n: int = 3) -> list[Cut]:
     """Cuts that leave another share of each group: code that halves its channels works for equal ones."""
     draw = random.Random(0)
@@ -242,7 +219,7 @@ def elastify(
             choices.append(Choice(f"{group.name}.keep", options))
     if not any(isinstance(graph.slice(cut), torch.fx.GraphModule) for cut in _uneven(graph)):
         if depth:
-            choices += [Choice(f"{path}.depth", (0, 1)) for path in _removable(graph)]
+            choices += [Choice(f"{path}.depth", (0, 1)) for path in skippable(graph)]
         if kernels:
             kept = [path for path, _ in graph.model.named_modules() if matches(path, protect)]
             choices += [Choice(f"{path}.kernel", sides) for path, sides in croppable(graph, kept).items()]

@@ -86,6 +86,6 @@ def _example(opened: Any) -> torch.Tensor:
     return torch.zeros(2, *opened.image_shape)
 
 
-def further(made: Lineage, cut: Cut) -> Lineage:
-    """``made`` after one more cut."""
-    return replace(made, cuts=(*made.cuts, cut))
+def further(made: Lineage, *cuts: Cut) -> Lineage:
+    """``made`` after more cuts."""
+    return replace(made, cuts=(*made.cuts, *cuts))

@@ -151,7 +151,7 @@ def prune_model(
             common: dict[str, Any] = {"protect": protect, "least": least, "round_to": round_to, "evidence": evidence}
             tried: list[Tried] = []
             if max_latency_ms is None:
-                small, cut = prune_in_steps(
+                small, cut, cuts = prune_in_steps(
                     network,
                     example,
                     macs=macs,
@@ -169,9 +169,10 @@ def prune_model(
                 limit = max_latency_ms / _exporters_ratio(runner, bench.shape, network)
                 measure = partial(_latencies, runner, bench.shape)
                 cut, tried = _to_latency(graph, limit, measure, voice, saliency=criterion, **common)
+                cuts = (cut,)
                 small = shrink(graph, cut, evidence)
                 bench.tune(small, time_s, voice)
-            made = further(made, cut)
+            made = further(made, *cuts)
             with voice.stage("proof") as tick:
                 before, after = _proof(bench, runner, network, small, made, path, max_latency_ms, tick)
         except KeyboardInterrupt:

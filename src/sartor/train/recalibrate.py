@@ -25,13 +25,15 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
         norm.momentum = None
     model.train()
     device = next(model.parameters()).device
-    with autocast(device):
-        for images in batches:
-            model(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    for module, mode in modes:
-        module.training = mode
+    try:
+        with autocast(device):
+            for images in batches:
+                model(images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode
     return model
 
 

@@ -59,7 +59,8 @@ def repeat(graph: Graph, path: str) -> nn.Module:
     inside = dict(second.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name in block.last:
-            inside[name.removeprefix(f"{path}.")].zero_()
+            if name.removeprefix(f"{path}.") in inside:  # else it is tied to another block's
+                inside[name.removeprefix(f"{path}.")].zero_()
     replace(grown, path, nn.Sequential(first, second))
     args, kwargs = graph.inputs
     same = agree(outputs_of(grown, args, kwargs), outputs_of(graph.model, args, kwargs))
@@ -93,8 +94,10 @@ def _behind(model: nn.Module, path: str, act: nn.Module, inputs: Inputs, kernel:
         outputs_of(model, args, kwargs)
     finally:
         hook.remove()
+    if len(seen) != 1:
+        raise InputError(f"{path} runs {len(seen)} times on these inputs: deepen what runs once")
     with torch.no_grad():
-        if len(seen) != 1 or not isinstance(seen[0], Tensor) or not torch.equal(act(seen[0].clone()), seen[0]):
+        if not isinstance(seen[0], Tensor) or not torch.equal(act(seen[0].clone()), seen[0]):
             raise InputError(f"{path} is a {type(act).__name__}: only what returns its own results can be repeated")
     rank = seen[0].dim()
     flat = rank < 3 or (rank == 3 and not any(isinstance(m, nn.Conv1d) for m in model.modules()))

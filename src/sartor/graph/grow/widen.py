@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from sartor.errors import InputError
 from sartor.graph.atoms import Label
-from sartor.graph.call import Call, Value
 from sartor.graph.graph import Graph
 from sartor.graph.groups import Group
+from sartor.graph.reads import read_dims
 from sartor.graph.sliced import agree, outputs_of, set_sizes, sliced_tensors, smaller
 
 Ints = NDArray[np.int64]
@@ -107,7 +107,7 @@ def _share(
     generator: torch.Generator,
 ) -> None:
     """Divide what reads entries by the number of their copies, and make it differ by ``noise``."""
-    read = _read_dims(graph)
+    read = read_dims(graph)
     done: set[int] = set()
     for name, value in graph.tensors.items():
         tensor = module.get_parameter(name) if name in dict(module.named_parameters()) else None
@@ -127,52 +127,10 @@ def _share(
             size[dim] = len(share)
             with torch.no_grad():
                 spread = noise * tensor.std() if noise else None
-                tensor.mul_(share.reshape(size))
+                tensor.mul_(share.reshape(size).to(tensor.device))
                 if spread is not None:
-                    drawn = torch.randn(tensor.shape, generator=generator).to(tensor)
-                    tensor.add_(spread * _balanced(drawn, dim, torch.from_numpy(positions)))
-
-
-def _read_dims(graph: Graph) -> set[tuple[str, int]]:
-    """Dimensions of parameters that operators sum over."""
-    names: dict[int, list[str]] = {}
-    for name, value in graph.tensors.items():
-        names.setdefault(id(value), []).append(name)
-    found: set[tuple[str, int]] = set()
-
-    def add(value: Value | None, dim: int) -> None:
-        for name in names.get(id(value), []):
-            found.add((name, dim % value.rank))  # type: ignore[union-attr]
-
-    for call in graph.calls:
-        _read_by(call, add)
-    return found
-
-
-def _read_by(call: Call, add) -> None:  # type: ignore[no-untyped-def]
-    kind = call.op.split(".")[1]
-    if kind == "linear":
-        add(call["weight"], -1)
-    elif kind.startswith("conv") or kind == "_convolution":
-        transposed = "transpose" in kind or bool(call.get("transposed", False))
-        add(call["weight"], 0 if transposed else 1)
-    elif kind in ("matmul", "mm", "bmm"):
-        right = call.get("other", call.get("mat2"))
-        add(call["self"], -1)
-        add(right, -2 if right.rank > 1 else -1)
-    elif kind == "addmm":
-        add(call["mat1"], -1)
-        add(call["mat2"], -2)
-    elif kind == "einsum":
-        left, _, right = call["equation"].replace(" ", "").partition("->")
-        for term, value in zip(left.split(","), call["tensors"], strict=True):
-            for dim, letter in enumerate(term):
-                if letter.isalpha() and letter not in right and "." not in term:
-                    add(value, dim)
-    elif kind in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
-        for value in call["params"]:
-            if value.rank == 2:
-                add(value, 1)
+                    drawn = _balanced(torch.randn(tensor.shape, generator=generator), dim, torch.from_numpy(positions))
+                    tensor.add_(spread * drawn.to(tensor))
 
 
 def _balanced(values: Tensor, dim: int, same: Tensor) -> Tensor:

@@ -6,7 +6,7 @@
 
 One network is trained for ``--train``. Each tool's criteria cut it once to each share, recalibrated and trained on for
 ``--try``; the best by validation is the tool's, and is cut and trained on for ``--tune`` with each seed, by the same
-recipe, loop and seed for both. In the end the table: validation and test accuracy, means over seeds, and of the
+recipe, loop and seed for both; ``sartor-depth`` may take whole blocks, too. In the end the table: validation and test accuracy, means over seeds, and of the
 exported files, timed in turns with the whole network's, how much of the latency goes for how much of the
 multiply-accumulates. Everything is kept under --cache, and an interrupted benchmark goes on where it was.
 """
@@ -17,6 +17,7 @@ import argparse
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -43,7 +44,7 @@ from sartor.train.loop import Recipe, train
 from sartor.train.recalibrate import accuracy, recalibrate
 from sartor.train.steps import Inputs, plain_step
 
-SARTOR = ("fisher", "fisher-depth", "l2")
+SARTOR = ("fisher", "l2")
 TORCH_PRUNING = ("taylor", "magnitude", "lamp", "bn_scale", "hessian")
 ROUND_TO = 8
 """Channels stay in multiples of it, for both tools: what runtimes' layouts pad to."""
@@ -84,13 +85,15 @@ class Bench:
         return accuracy(model.eval(), batches)
 
 
-def with_sartor(model: nn.Module, criterion: str, ratio: float, evidence: Sequence[tuple[Tensor, Tensor]]) -> nn.Module:
+def with_sartor(
+    model: nn.Module, criterion: str, ratio: float, evidence: Sequence[tuple[Tensor, Tensor]], *, depth: bool = False
+) -> nn.Module:
     return prune(
         model,
         torch.zeros(2, *SHAPE),
         macs=ratio,
-        saliency=criterion.removesuffix("-depth"),
-        depth=criterion.endswith("-depth"),
+        saliency=criterion,
+        depth=depth,
         batches=evidence,
         least=LEAST,
         round_to=ROUND_TO,
@@ -172,6 +175,7 @@ def _torch_pruned(
 
 TOOLS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "sartor": (with_sartor, SARTOR),
+    "sartor-depth": (partial(with_sartor, depth=True), ("fisher",)),
     "torch-pruning": (with_torch_pruning, TORCH_PRUNING),
 }
 

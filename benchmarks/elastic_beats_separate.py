@@ -4,7 +4,8 @@
 
 The network is that of ``pruning_pays.py``, trained for ``--train`` and kept. ``fit --model`` gets ``--time``. Then, to
 the multiply-accumulates of each of its fp32 networks, the same network is pruned once (as ``sartor.prune`` does by
-itself) and trained on, each for its part of that time and 1 % more. The table has both files' test accuracies side by side.
+itself) and trained on, each for its part of that time and 1 % more. The table has both files' test accuracies side by
+side.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@
 
 One network is trained for ``--train``. Each tool's criteria cut it once to each share, recalibrated and trained on for
 ``--try``; the best by validation is the tool's, and is cut and trained on for ``--tune`` with each seed, by the same
-recipe, loop and seed for both; ``sartor-depth`` may take whole blocks, too. In the end the table: validation and test accuracy, means over seeds, and of the
-exported files, timed in turns with the whole network's, how much of the latency goes for how much of the
-multiply-accumulates. Everything is kept under --cache, and an interrupted benchmark goes on where it was.
+recipe, loop and seed for all; ``sartor-depth`` may take whole blocks, too. In the end the table: validation and test
+accuracy, means over seeds, and of the exported files, timed in turns with the whole network's, how much of the latency
+goes for how much of the multiply-accumulates. Everything is kept under --cache, and an interrupted benchmark goes on
+where it was.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from sartor.graph.kept import Kept, Need, completed, needs_of
 from sartor.graph.mask import Masked
 from sartor.graph.rebuilt import graph_module, run_sliced
 from sartor.graph.removable import Block, removable
+from sartor.graph.replace import replace
 from sartor.graph.rules import Rule
 from sartor.graph.sliced import Change, agree, lively, outputs_of, set_sizes, sliced_tensors, smaller
 
@@ -140,8 +141,7 @@ class Graph:
         if set_sizes(module, changes, lambda m: agree(outputs_of(m, args, kwargs, state), expected)):
             gone = self._checked(cut).without
             for path in gone:
-                owner, _, name = path.rpartition(".")
-                setattr(module.get_submodule(owner) if owner else module, name, nn.Identity())
+                replace(module, path, nn.Identity())
             if not gone or agree(outputs_of(module, args, kwargs), outputs_of(self._as_graph(cut), args, kwargs)):
                 return module
         log.warning(

@@ -18,6 +18,7 @@ from sartor.graph import Cut, Graph, trace
 from sartor.graph.capture import Inputs
 from sartor.graph.gates import skippable
 from sartor.graph.groups import matches, protected
+from sartor.graph.replace import replace
 from sartor.graph.saliency import Evidence, Saliency, l2
 from sartor.models.kernels import crop_kernels, croppable, cropped
 from sartor.models.supernet import resize
@@ -147,8 +148,7 @@ class Elastic(nn.Module):
             if isinstance(network, torch.fx.GraphModule) and (self.removed(arch) or self.kernels(arch)):
                 raise InputError(f"{arch.to_json()} is a graph without the modules that it would change")
             for path in self.removed(arch):
-                owner, _, name = path.rpartition(".")
-                setattr(network.get_submodule(owner) if owner else network, name, nn.Identity())
+                replace(network, path, nn.Identity())
             gone = tuple(f"{path}." for path in self.removed(arch))
             crop_kernels(network, {p: k for p, k in self.kernels(arch).items() if not f"{p}.".startswith(gone)})
             self._skeletons[key] = network.to("meta")

@@ -127,6 +127,8 @@ def prune_model(
         raise InputError("a schedule is for several steps: add steps, or leave it out")
     if data is None and time_s:
         raise InputError("training takes images: give DATA, or leave out the time")
+    if data is None and depth:
+        raise InputError("whole blocks are judged by images: give DATA, or leave out depth")
     criterion = saliency or ("l2" if data is None else "fisher")
     criterion_named(criterion)
     time_s = (0.0 if data is None else TIME_S) if time_s is None else time_s

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sartor.errors import InputError
-from sartor.graph.grow.replace import at, replace
+from sartor.graph.replace import at, replace
 from sartor.graph.sliced import set_sizes, sliced_tensors, smaller
 
 

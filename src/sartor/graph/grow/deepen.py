@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sartor.errors import InputError
 from sartor.graph.capture import Inputs, arguments
 from sartor.graph.graph import Graph
-from sartor.graph.grow.replace import at, replace
+from sartor.graph.replace import at, replace
 from sartor.graph.sliced import agree, outputs_of
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sartor.compress.measured import PAYS, prune_to_latency
 from sartor.errors import BudgetError, InputError
-from sartor.graph import trace
+from sartor.graph import Cut, Graph, trace
+from sartor.graph.saliency import Evidence
+from sartor.measure.counts import counts
 
 X = torch.randn(1, 3, 8, 8)
 
@@ -106,6 +109,125 @@ def test_a_restless_machine_is_no_reason_to_give_up(seed: int) -> None:
     (before,) = in_vectors([graph.model])
     cut, _ = prune_to_latency(graph, 0.5 * before, restless)
     assert in_vectors([graph.slice(cut)])[0] <= 0.5 * before
+
+
+class Block(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def residual() -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1), Block(8), Block(8), Block(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+    with torch.no_grad():
+        for weight in net[2].body[2].parameters():
+            weight *= 1e-3
+    return net
+
+
+def by_layers(modules: Sequence[nn.Module]) -> list[float]:
+    """A machine on which a layer takes its time, however small it is."""
+    return [float(sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in module.modules())) for module in modules]
+
+
+class Counted(list[tuple[Tensor, Tensor]]):
+    """Batches, and how often they were gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.times += 1
+        return super().__iter__()
+
+
+def seen(n: int = 32) -> Counted:
+    generator = torch.Generator().manual_seed(0)
+    return Counted([(torch.randn(n, 3, 8, 8, generator=generator), torch.arange(n) % 4)])
+
+
+def test_whole_blocks_go_where_layers_are_what_takes_time() -> None:
+    graph = trace(residual(), X)
+    evidence = Evidence(seen())
+    cut, tried = prune_to_latency(graph, 6.0, by_layers, saliency="fisher", depth=True, evidence=evidence)
+    assert cut.without == ("2",), "the one that hardly adds anything"
+    assert by_layers([graph.slice(cut)]) == [6.0]
+    assert [(t.group, t.entries) for t in tried if t.kept] == [("2", 0)]
+    with pytest.raises(BudgetError, match="8 ms is the least"):
+        prune_to_latency(graph, 6.0, by_layers, saliency="fisher", evidence=evidence)
+    cut, _ = prune_to_latency(
+        graph, 6.0, by_layers, saliency="fisher", depth=True, evidence=evidence, protect=["2.body.0"]
+    )
+    assert len(cut.without) == 1
+    assert "2" not in cut.without
+    with pytest.raises(InputError, match="by fisher"):
+        prune_to_latency(graph, 6.0, by_layers, saliency="l2", depth=True, evidence=evidence)
+
+
+class Raw(nn.Module):
+    """A block whose weights are its own: the group of its hidden entries has the name of the block."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.up, self.down = nn.Parameter(torch.randn(width, 16)), nn.Parameter(0.1 * torch.randn(16, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.relu(x @ self.up) @ self.down
+
+
+def test_a_group_is_not_a_block_of_its_name() -> None:
+    torch.manual_seed(0)
+    graph = trace(nn.Sequential(nn.Linear(8, 8), Raw(8), Raw(8), nn.Linear(8, 4)), torch.randn(2, 8))
+    assert {group.name for group in graph.groups} & {block.path for block in graph.blocks}
+    weights = lambda modules: [float(sum(p.numel() for p in module.parameters())) for module in modules]
+    (before,) = weights([graph.model])
+    evidence = Evidence([(torch.randn(32, 8), torch.arange(32) % 4)])
+    cut, tried = prune_to_latency(graph, 0.9 * before, weights, depth=True, evidence=evidence)
+    assert not cut.without, "a few entries are enough"
+    assert all(t.entries for t in tried if t.kept)
+    assert weights([graph.slice(cut)])[0] <= 0.9 * before
+
+
+def test_no_block_goes_for_milliseconds_that_nobody_needs() -> None:
+    """A block that saves a quarter is dear where a twentieth is asked for."""
+    graph = trace(residual(), X)
+    macs = lambda modules: [float(counts(module, X.shape[1:]).macs) for module in modules]
+    (before,) = macs([graph.model])
+    evidence = Evidence(seen())
+    cut, _ = prune_to_latency(graph, 0.97 * before, macs, depth=True, evidence=evidence, protect=["2"])
+    assert not cut.without
+
+
+def test_what_is_left_is_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that a seventh of the latency went; what went before does not come back."""
+    graph, batches = trace(network(), X), seen()
+    cuts: list[Cut] = []
+    now: list[Cut] = []
+    slice_ = Graph.slice
+    monkeypatch.setattr(Graph, "slice", lambda self, cut: (cuts.append(cut), slice_(self, cut))[1])
+
+    def macs(modules: Sequence[nn.Module]) -> list[float]:
+        now.extend(cuts[-len(modules) :][:1])  # the first is where it stands
+        return [float(counts(module, X.shape[1:]).macs) for module in modules]
+
+    (before,) = macs([graph.model])
+    cut, tried = prune_to_latency(graph, 0.5 * before, macs, saliency="fisher", evidence=Evidence(batches))
+    assert batches.times > 1
+    for larger, smaller in itertools.pairwise([*now, cut]):
+        for name, kept in larger.keep.items():
+            assert set(smaller.keep[name]) <= set(kept)
+    assert macs([graph.slice(cut)])[0] <= 0.5 * before
+    for name, kept in cut.keep.items():
+        (size,) = (group.size for group in graph.groups if group.name == name)
+        assert size - len(kept) == sum(t.entries for t in tried if t.kept and t.group == name)
+    once = seen()
+    prune_to_latency(graph, 0.95 * before, macs, saliency="fisher", evidence=Evidence(once))
+    assert once.times == 1, "for a little no second look"
 
 
 @pytest.mark.parametrize("ms", [0, -1.0, math.nan, math.inf])

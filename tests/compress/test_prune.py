@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sartor.compress.prune import choose, prune
+from sartor.compress.choose import choose
+from sartor.compress.prune import prune
 from sartor.errors import BudgetError, InputError
 from sartor.graph import trace
 from sartor.graph.saliency import SALIENCIES, Evidence

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sartor.data import open_data
+from sartor.recipes.given import Given
 from sartor.recipes.job import Job
 from sartor.recipes.journal import Journal
 from sartor.recipes.plan import Clock
@@ -13,7 +14,9 @@ from sartor.recipes.workshop import Workshop
 from sartor.records import Budget
 
 
-def workshop(path: Path, budget: Budget, precision: tuple[str, ...] = ("fp32", "int8")) -> Workshop:
+def workshop(
+    path: Path, budget: Budget, precision: tuple[str, ...] = ("fp32", "int8"), given: Given | None = None
+) -> Workshop:
     journal = Journal(path / "journal.jsonl")
     job = Job("digits", budget, 60.0, "onnxruntime", 1, precision, 0, "sandwich")
-    return Workshop(job, open_data("digits"), path, journal, Clock(journal), Voice(0))
+    return Workshop(job, open_data("digits"), path, journal, Clock(journal), Voice(0), given)

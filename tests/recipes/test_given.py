@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import random
 from pathlib import Path
@@ -14,15 +16,20 @@ from safetensors.torch import save_file
 from torch import nn
 
 from recipes.nets import BLOCK
+from recipes.shop import workshop
 from sartor.data import open_data
 from sartor.errors import BudgetError, InputError
+from sartor.graph.saliency import Evidence, fisher
+from sartor.measure.counts import counts
 from sartor.models.zoo import open_model
-from sartor.recipes.bench import recipe_for
+from sartor.recipes.bench import Bench, recipe_for
 from sartor.recipes.fit import fit
 from sartor.recipes.given import name_of, open_given
 from sartor.recipes.run import Run
+from sartor.recipes.worth import LIKELY, judge_worth
+from sartor.records import Budget
 from sartor.train.loop import Recipe
-from sartor.train.schedule import Turn, alike, nested
+from sartor.train.schedule import Turn, alike, between, level, nested
 from sartor.train.steps import supernet_step
 from train.digits import digits, inputs, plain_step
 from train.digits import fit as trained_by
@@ -173,7 +180,70 @@ def test_archs_of_one_share(nets: str) -> None:
     assert all(space.contains(alike(space, rng)) for _ in range(50))
     assert np.std(alikes) > 1.3 * np.std(drawn)
     turns = nested(space, rng, 0.5)
+    assert len(turns) == 4
     assert turns[:2] == [Turn(space.largest()), Turn(space.smallest(), distil=True)]
+
+
+def test_what_matters_comes_first(nets: str, weights: Path, tmp_path: Path) -> None:
+    """The images decide the order, once: another process reads it. The search begins with what pruning would choose."""
+    digits_ = open_data("digits")
+    given = open_given(f"{nets}:small", weights, digits_)
+    by_norm = copy.deepcopy(given.elastic)
+    shop = workshop(tmp_path, Budget(), given=given)
+    likely = judge_worth(shop, 60.0, 1e-6, lambda share, what: None)
+    space = given.elastic.space
+    assert all(space.contains(arch) for arch in likely)
+    whole = counts(given.original, (1, 8, 8)).macs
+    macs = [counts(given.elastic.extract(arch), (1, 8, 8)).macs / whole for arch in likely]
+    assert len(set(likely)) == len(likely) >= 2
+    assert macs == sorted(macs, reverse=True)
+    assert all(have < goal + 0.15 for have, goal in zip(macs, LIKELY, strict=False)), "a block is half of it"
+
+    scores = fisher(given.elastic.graph, Evidence(Bench((1, 8, 8), digits_, digits_.mean, digits_.std, 0).batches))
+    for choice in space.choices:
+        if choice.name.endswith(".keep"):
+            name = choice.name.removesuffix(".keep")
+            arch = space.largest().replace(**{choice.name: choice.options[2]})
+            kept, values = given.elastic.cut(arch).keep[name], scores[name]
+            assert float(values[list(kept)].sum()) == pytest.approx(float(values.topk(len(kept)).values.sum()))
+
+    again = open_given(f"{nets}:small", weights, digits_)
+    assert not torch.equal(again.elastic.orders, given.elastic.orders)
+    blind = workshop(tmp_path, Budget(), given=again)
+    blind.dataset = None  # what was decided needs no image
+    assert judge_worth(blind, 1.0, 1.0, lambda share, what: None) == likely
+    assert torch.equal(again.elastic.orders, given.elastic.orders)
+    x = torch.randn(4, 1, 8, 8)
+    with torch.no_grad():
+        arch = level(space, 0.5)
+        torch.testing.assert_close(given.untouched(arch)(x), given.elastic.eval()(x, arch))
+        assert not torch.equal(given.elastic(x, arch), by_norm.eval()(x, arch))
+
+
+def test_without_time_to_judge_norms_decide(nets: str, weights: Path, tmp_path: Path) -> None:
+    given = open_given(f"{nets}:small", weights, open_data("digits"))
+    before = given.elastic.orders.clone()
+    assert judge_worth(workshop(tmp_path, Budget(), given=given), 1.0, 1.0, lambda share, what: None) == ()
+    assert torch.equal(given.elastic.orders, before)
+
+
+def test_orders_that_are_none(nets: str) -> None:
+    elastic = open_given(f"{nets}:small", None, open_data("digits")).elastic
+    name = next(c.name for c in elastic.space.choices if c.name.endswith(".keep")).removesuffix(".keep")
+    for orders in ({name: [0, 0, 1]}, {"nothing": [0]}, {name: []}):
+        with pytest.raises(InputError, match="each of its entries once"):
+            elastic.reorder(orders)
+
+
+def test_between_neighbours(nets: str) -> None:
+    space = open_given(f"{nets}:small", None, open_data("digits")).elastic.space
+    rng = random.Random(0)
+    chain = [level(space, share) for share in (1.0, 0.6, 0.2)]
+    for _ in range(50):
+        arch = between(space, chain, rng)
+        assert any(all(arch[n] in (a[n], b[n]) for n in arch) for a, b in itertools.pairwise(chain))
+    middle = [nested(space, rng, 0.5, likely=chain[1:])[3].arch for _ in range(50)]
+    assert all(any(all(a[n] in (x[n], y[n]) for n in a) for x, y in itertools.pairwise(chain)) for a in middle)
 
 
 def test_a_teacher_that_is_not_trained(nets: str, weights: Path) -> None:

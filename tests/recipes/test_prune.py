@@ -247,7 +247,7 @@ def test_frozen_parts_are_not_unimportant(nets: str, tmp_path: Path) -> None:
         ("small", None, {"macs": 0.5, "saliency": "taylor"}, "needs data"),
         ("small", None, {"macs": 0.5, "weights": "missing.safetensors"}, "is missing"),
         ("small", None, {"max_latency_ms": 1.0, "steps": 3}, "leave out steps"),
-        ("small", "digits", {"max_latency_ms": 1.0, "depth": True}, "leave out depth"),
+        ("small", "digits", {"max_latency_ms": 1.0, "depth": True, "saliency": "l2"}, "leave the saliency out"),
         ("small", None, {"macs": 0.5, "depth": True}, "give DATA"),
         ("small", None, {"macs": 0.5, "schedule": "cubic"}, "a schedule is for several steps"),
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -58,7 +58,7 @@ def choose(
         return all(count[name](cut) <= limit for name, limit in limits.items())
 
     def cut_of(sizes: Mapping[str, int], without: Sequence[str]) -> Cut:
-        away = _inside(groups, without)
+        away = inside(groups, without)
         keep = {name: tuple(sorted(order[name][:n])) for name, n in sizes.items() if name not in away}
         return graph.completed(Cut(keep, tuple(without)), order)
 
@@ -95,14 +95,14 @@ def choose(
         low, high = (low, middle) if fits(kept(middle)) else (middle, high)
     sizes, without = sizes_at(high), without_at(high)
     if fill and ranking != "layer":
-        away = _inside(groups, without)
+        away = inside(groups, without)
         room = {name: values for name, values in chunks.items() if name not in away}
         _put_back(sizes, room, round_to, lambda sizes: fits(cut_of(sizes, without)))
     return cut_of(sizes, without)
 
 
-def _inside(groups: Sequence[Group], without: Sequence[str]) -> set[str]:
-    """Names of the groups that go with blocks: there is nothing left to cut of them."""
+def inside(groups: Sequence[Group], without: Sequence[str]) -> set[str]:
+    """Names of the groups that go with the blocks ``without``: there is nothing left to cut of them."""
     gone = tuple(f"{path}." for path in without)
     return {group.name for group in groups if gone and all(tie.tensor.startswith(gone) for tie in group.ties)}
 
@@ -141,16 +141,17 @@ def _saved(graph: Graph, limits: Mapping[str, int], held: Cut, less: Cut) -> flo
     return found
 
 
+def free_blocks(graph: Graph, blocks: Iterable[str], protect: Sequence[str]) -> list[str]:
+    """Those of ``blocks`` in which nothing is protected."""
+    names = [*(name for name, _ in graph.model.named_modules()), *graph.tensors]
+    kept = [f"{name}." for name in names if matches(name, protect)]
+    return [path for path in blocks if not any(name.startswith(f"{path}.") for name in kept)]
+
+
 def _block_prices(
     graph: Graph, blocks: Mapping[str, float], limits: Mapping[str, int], held: Cut, protect: Sequence[str]
 ) -> dict[str, float]:
-    names = [*(name for name, _ in graph.model.named_modules()), *graph.tensors]
-    free = [
-        path
-        for path in blocks
-        if path not in held.without
-        and not any(matches(name, protect) for name in names if f"{name}.".startswith(f"{path}."))
-    ]
+    free = [path for path in free_blocks(graph, blocks, protect) if path not in held.without]
     gone = {path: Cut(held.keep, (*held.without, path)) for path in free}
     return {path: BLOCKS * blocks[path] / _saved(graph, limits, held, gone[path]) for path in free}
 

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sartor.compress.choose import RANKINGS, Ranking, choose
+from sartor.compress.choose import RANKINGS, Ranking
+from sartor.compress.rounds import in_rounds
+from sartor.compress.statistics import recalibrated
 from sartor.errors import InputError
 from sartor.graph import Cut, Graph, trace
-from sartor.graph.capture import Inputs, arguments
-from sartor.graph.gates import gated
+from sartor.graph.capture import Inputs
 from sartor.graph.saliency import (
     LOSS_UNITS,
     SALIENCIES,
@@ -24,10 +25,8 @@ from sartor.graph.saliency import (
     Evidence,
     Loss,
     Saliency,
-    fishers,
     read_by_layers,
 )
-from sartor.train.recalibrate import recalibrate
 
 Tune = Callable[[nn.Module], Any]
 
@@ -120,9 +119,7 @@ def prune_in_steps(
     tune: Tune | None = None,
 ) -> tuple[nn.Module, Cut, tuple[Cut, ...]]:
     """:func:`prune`, what is left of ``model``'s groups and blocks after all steps, and each step's cut."""
-    saliency = next((name for name, known in SALIENCIES.items() if known is saliency), saliency)
-    saliency = saliency if saliency is not None else "fisher" if len(evidence.batches) or depth else "l2"
-    criterion = criterion_named(saliency)
+    saliency, criterion = criterion_for(saliency, evidence, depth=depth)
     ranking = ranking or ("cost" if saliency in LOSS_UNITS else "global")
     rounds = (ROUNDS if saliency in SEE_DATA else 1) if rounds is None else rounds
     _check(model, macs, params, ranking, rounds, steps, least, round_to)
@@ -143,11 +140,10 @@ def prune_in_steps(
         share = 1.0 if step == steps else pace(step / steps)
         limits = {name: round(start[name] + (goal - start[name]) * share) for name, goal in goals.items()}
         floors = _floors(graph, least) if graph is whole else _floors_of_first(whole, graph, left, least)
-        cut = _in_rounds(
+        *_, cut = in_rounds(
             graph,
             criterion,
-            limits,
-            rounds,
+            _goals_of_rounds(graph, limits, rounds),
             evidence,
             depth=depth,
             ranking=ranking,
@@ -164,39 +160,12 @@ def prune_in_steps(
     return module, Cut(_as_one(whole, left).keep, gone), tuple(cuts)
 
 
-def _in_rounds(
-    graph: Graph,
-    criterion: Saliency,
-    limits: Mapping[str, int],
-    rounds: int,
-    evidence: Evidence,
-    *,
-    depth: bool,
-    round_to: int,
-    **options: Any,
-) -> Cut:
-    """The cut to ``limits``, chosen a part a round: a criterion judges entries one by one, as if all others stayed."""
-    held = graph.completed(Cut({}))
-    count = {"macs": graph.macs, "params": graph.params}
-    start = {name: count[name]() for name in limits}
-    for number in range(1, rounds + 1):
-        share = number / rounds
-        until = {n: round(start[n] * (max(1, limit) / start[n]) ** share) for n, limit in limits.items()}
-        with gated(graph, held):
-            if number > 1:
-                _recalibrated(graph.model, evidence)
-            scores, blocks = fishers(graph, evidence) if depth else (criterion(graph, evidence), {})
-        held = choose(
-            graph,
-            scores,
-            limits if number == rounds else {n: max(limit, limits[n]) for n, limit in until.items()},
-            blocks=blocks,
-            held=held,
-            round_to=round_to if number == rounds else 1,
-            fill=number == rounds,
-            **options,
-        )
-    return held
+def _goals_of_rounds(graph: Graph, limits: Mapping[str, int], rounds: int) -> list[dict[str, int]]:
+    """Limits ever tighter, each the same share of the one before, down to ``limits``."""
+    start = {"macs": graph.macs(), "params": graph.params()}
+    shares = [number / rounds for number in range(1, rounds)]
+    ways = {name: max(1, limit) / start[name] for name, limit in limits.items()}
+    return [*({n: max(limits[n], round(start[n] * way**s)) for n, way in ways.items()} for s in shares), dict(limits)]
 
 
 def _floors(graph: Graph, least: float) -> dict[str, int]:
@@ -227,6 +196,16 @@ def check_protected(graph: Graph, patterns: Sequence[str]) -> None:
             near = difflib.get_close_matches(pattern, sorted(names), n=1)
             hint = f": did you mean {near[0]}?" if near else ""
             raise InputError(f"no layer of {type(graph.model).__name__} is called {pattern!r}{hint}")
+
+
+def criterion_for(
+    saliency: str | Saliency | None, evidence: Evidence, *, depth: bool = False
+) -> tuple[str | Saliency, Saliency]:
+    """The name, where it has one, and the function of what was asked for: ``fisher`` by itself where there are data, or
+    blocks to judge (which will need some), else ``l2``."""
+    named = next((name for name, known in SALIENCIES.items() if known is saliency), saliency)
+    named = named if named is not None else "fisher" if len(evidence.batches) or depth else "l2"
+    return named, criterion_named(named)
 
 
 def criterion_named(saliency: str | Saliency) -> Saliency:
@@ -271,25 +250,8 @@ def shrink(graph: Graph, cut: Cut, evidence: Evidence, *, compensate: bool = Fal
     module = graph.slice(cut)
     if compensate:
         _compensate(graph, cut, module, evidence)
-    _recalibrated(module, evidence)
+    recalibrated(module, evidence)
     return module
-
-
-def _recalibrated(module: nn.Module, evidence: Evidence) -> None:
-    if len(evidence.batches) and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules()):
-        recalibrate(_Called(module), [inputs for inputs, _ in evidence.batches])
-
-
-class _Called(nn.Module):
-    """A model that takes its arguments packed in one."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs: Any) -> Any:
-        args, kwargs = arguments(inputs)
-        return self.model(*args, **kwargs)
 
 
 @torch.no_grad()

@@ -225,6 +225,9 @@ def gated(graph: Graph, cut: Cut) -> Iterator[None]:
     ``skippable``) pass on what they take. Groups that anything but layers reads stay as they are. Buffers (batch
     norms' statistics) may be changed inside, and come back after it."""
     model = graph.model
+    if not cut.keep and not cut.without:
+        yield
+        return
     before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     closed: dict[str, Tensor] = {}
     for group, owners in readers(graph):
@@ -251,4 +254,5 @@ def gated(graph: Graph, cut: Cut) -> Iterator[None]:
         for handle in handles:
             handle.remove()
         for name, buffer in model.named_buffers():
-            buffer.data.copy_(before[name])
+            if not torch.equal(buffer, before[name]):
+                buffer.data.copy_(before[name])

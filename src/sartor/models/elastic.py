@@ -82,6 +82,15 @@ class Elastic(nn.Module):
         self._cuts.move_to_end(key)
         return self._cuts[key]
 
+    def reorder(self, orders: Mapping[str, Sequence[int]]) -> None:
+        """Other orders of the groups' entries, the most important first. Raises InputError for what is none."""
+        new = {**self._order_by_group(), **{name: torch.as_tensor(order) for name, order in orders.items()}}
+        for name, order in new.items():
+            if name not in self._sizes or order.sort().values.tolist() != list(range(self._sizes[name])):
+                raise InputError(f"the order of {name!r} does not name each of its entries once")
+        self.orders.copy_(torch.cat([new[name] for name in self._sizes]))
+        self._forget()
+
     def _order_by_group(self) -> dict[str, Tensor]:
         return dict(zip(self._sizes, self.orders.split(list(self._sizes.values())), strict=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,13 +25,13 @@ from sartor.train.recalibrate import accuracy, recalibrate
 from sartor.train.steps import Inputs, plain_step
 
 BATCH = 64
-"""Images of a batch of evidence, and of judging."""
+"""Images of a batch of evidence, and of judging, fewer where they are large."""
 
 EVIDENCE_IMAGES, EVIDENCE_BYTES = 1024, 2**28
 """Train images that criteria see and batch norms are recalibrated with, fewer where they are large. A choice."""
 
 TRAINING_PIXELS = 2**22
-"""Of a training's batch: activations of large images would fill any memory."""
+"""Of a batch that a gradient is taken of: activations of large images would fill any memory."""
 
 JUDGING_IMAGES = 2000
 """Validation images by which a training is kept or undone."""
@@ -38,14 +39,15 @@ JUDGING_IMAGES = 2000
 
 @dataclass
 class Bench:
-    """``shape``: (C, H, W) of the network's input; ``mean``, ``std``: how its images are normalised. Without data there
-    is no evidence, and nothing is trained."""
+    """``shape``: (C, H, W) of the network's input; ``mean``, ``std``: how its images are normalised. ``images``:
+    of evidence, at most. Without data there is no evidence, and nothing is trained."""
 
     shape: tuple[int, int, int]
     dataset: Dataset | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     seed: int
+    images: int = EVIDENCE_IMAGES
 
     def check(self, network: nn.Module) -> None:
         """Raise InputError where ``network`` cannot be trained on the data."""
@@ -74,9 +76,10 @@ class Bench:
         if self.dataset is None:
             return []
         split = self.dataset.train
-        n = max(2, min(EVIDENCE_IMAGES, len(split), EVIDENCE_BYTES // (4 * int(np.prod(self.shape)))))
+        n = max(2, min(self.images, len(split), EVIDENCE_BYTES // (4 * int(np.prod(self.shape)))))
         rows = np.sort(np.random.default_rng(self.seed).permutation(len(split))[:n])
-        parts = np.array_split(rows, max(1, round(n / BATCH)))
+        batch = max(2, min(BATCH, TRAINING_PIXELS // self.shape[1] ** 2))
+        parts = np.array_split(rows, math.ceil(n / batch))
         return [(self._prepared(split.take(r)), torch.from_numpy(split.labels[r])) for r in parts if len(r) > 1]
 
     def labelled(self, images: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -18,7 +18,7 @@ from sartor.errors import Diverged
 from sartor.measure.counts import counts
 from sartor.models import Supernet
 from sartor.models.elastic import Elastic
-from sartor.recipes.probe import random_archs
+from sartor.recipes.probe import Probed, random_archs
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
 from sartor.records import Arch, Budget, Record
@@ -68,7 +68,7 @@ class Explored:
     alone: list[dict[str, Any]]
 
 
-def explore(shop: Workshop, supernet: Supernet | Elastic, seconds: float, flip: bool, tick: Tick) -> Explored:
+def explore(shop: Workshop, supernet: Supernet | Elastic, seconds: float, probed: Probed, tick: Tick) -> Explored:
     """Search ``supernet`` within ``seconds``: most for search and random sample, in equal parts, the rest for tau."""
     budget = search_budget(shop)
     first = [supernet.space.largest(), supernet.space.smallest()]
@@ -77,6 +77,9 @@ def explore(shop: Workshop, supernet: Supernet | Elastic, seconds: float, flip: 
         first += [alike(supernet.space, rng) for _ in range(ALIKE)]
     cost = shop.journal.once("search.cost", lambda: _seconds_an_evaluation(shop, supernet))
     evaluations = max(LEAST_EVALUATIONS, min(200, int(0.5 * (1 - TAU_SHARE) * seconds / cost), supernet.space.count()))
+    # What pruning would choose is for the search alone: the random sample says what is there without it.
+    begin = {"search": [*first[:2], *probed.likely, *first[2:]], "random": first}
+    most = max(LEAST_EVALUATIONS, evaluations // 2)
     first_random = min(16, max(LEAST_EVALUATIONS, evaluations // 3))
 
     def strategy(space: Space, history: Sequence[Record], rng: random.Random, n: int) -> list[Arch]:
@@ -97,12 +100,12 @@ def explore(shop: Workshop, supernet: Supernet | Elastic, seconds: float, flip: 
                 evaluations=evaluations,
                 seed=shop.job.seed + (name == "random"),
                 store=store,
-                initial=first,
+                initial=begin[name][:most],
                 on_record=lambda r, d=done, n=name: tick(  # type: ignore[misc]
                     0.5 * (1 - TAU_SHARE) * (d + (int(r.name[1:]) + 1) / evaluations), f"{n} {r.name}"
                 ),
             )
-    alone = _train_alone(shop, supernet, TAU_SHARE * seconds, flip, tick)
+    alone = _train_alone(shop, supernet, TAU_SHARE * seconds, probed.flip, tick)
     ranked = sum(
         int(shop.journal.once(key, lambda: 0))
         for key in (f"search.ranked.{n}" for n in range(evaluations))

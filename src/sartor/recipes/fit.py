@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def _work(shop: Workshop) -> None:
     seconds = clock.begin("probe", job.time_s)
     share = plan(job.time_s).seconds["supernet"]
     with voice.stage("probe", seconds) as tick:
-        probed = probe(shop, seconds, share, tick) if shop.given is None else probe_given(shop, tick)
+        probed = probe(shop, seconds, share, tick) if shop.given is None else probe_given(shop, seconds, tick)
     times.append({"stage": "probe", "seconds": clock.end("probe")})
     if probed.race:
         voice.say(f"  race: {describe(probed.race)}")
@@ -186,7 +187,7 @@ def _work(shop: Workshop) -> None:
 
     seconds = clock.begin("search", job.time_s)
     with voice.stage("search", seconds) as tick:
-        explored = explore(shop, supernet, seconds, probed.flip, tick)
+        explored = explore(shop, supernet, seconds, probed, tick)
         evaluated = list({r.arch: r for r in (*explored.found, *explored.sampled)}.values())  # the random ones too
         chosen = members(shop, evaluated, most, supernet.space.largest(), seconds)
     times.append({"stage": "search", "seconds": clock.end("search")})
@@ -285,7 +286,7 @@ def _supernet_step(shop: Workshop, supernet: Supernet | Elastic, probed: Probed,
     if shop.given is None:
         return supernet_step(supernet, growing(SCHEDULES[shop.job.schedule]), inputs, shop.recipe)
     teacher = shop.given.original if probed.teaches else None
-    return supernet_step(supernet, nested, inputs, shop.recipe, teacher=teacher)
+    return supernet_step(supernet, partial(nested, likely=probed.likely), inputs, shop.recipe, teacher=teacher)
 
 
 def _nearest(shop: Workshop, records: Sequence[Any], dropped: Sequence[dict[str, str]]) -> str:

@@ -113,8 +113,8 @@ def open_given(model: str | nn.Module, weights: str | Path | None, dataset: Data
             "follow"
         )
     original = copy.deepcopy(network)
-    elastic = elastify(network, noise, widths=WIDTHS, resolutions=(height,))
     known = opened.mean is not None and opened.std is not None and len(opened.mean) == channels == len(opened.std)
+    elastic = elastify(network, noise, widths=WIDTHS, resolutions=(height,))
     return Given(
         original,
         elastic,

@@ -26,6 +26,7 @@ from sartor.export.onnx import export_onnx
 from sartor.recipes.feasible import feasible, may_fit
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
+from sartor.recipes.worth import judge_worth
 from sartor.records import Arch
 from sartor.space import OPERATORS, Space, conv_space
 from sartor.train.augment import mirror
@@ -83,7 +84,7 @@ twenty-minute fits whose networks were too large and too small (docs/log.md)."""
 @dataclass(frozen=True)
 class Probed:
     """What the probe found: the space to train, and what it tried. Of a network that was given: how good it is,
-    whether it ``teaches``, and how long its export takes."""
+    whether it ``teaches``, how long its export takes, and ``likely`` archs."""
 
     space: Space
     flip: bool
@@ -93,6 +94,7 @@ class Probed:
     teaches: bool = False
     given: dict[str, Any] | None = None
     export_s: float = 0.0
+    likely: tuple[Arch, ...] = ()
 
 
 def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -> Probed:
@@ -110,9 +112,9 @@ def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -
     return Probed(space_of(width, depth), flip, race, width, depth)
 
 
-def probe_given(shop: Workshop, tick: Tick) -> Probed:
+def probe_given(shop: Workshop, seconds: float, tick: Tick) -> Probed:
     """The network that was given is the space. Whether images may be mirrored, and whether it knows these images
-    already and so can teach, its accuracy tells."""
+    already and so can teach, its accuracy tells; where it does, they tell what matters in it, too."""
     assert shop.given is not None
     side, elastic = shop.given.side, shop.given.elastic
     # Before the training: what cannot be shipped, or meet the budget.
@@ -131,17 +133,27 @@ def probe_given(shop: Workshop, tick: Tick) -> Probed:
     original = place(shop.given.original, shop.device).eval()
 
     def judge() -> dict[str, Any]:
+        images, begin = shop.validation_images, time.monotonic()
         right = accuracy(original, shop.validation(side))
+        an_image = (time.monotonic() - begin) / images
         mirrored = accuracy(original, ((mirror(x), y) for x, y in shop.validation(side)))
         latency = shop.draft_latency_ms(elastic.largest)
-        return {"operator": "given", "se": False, "accuracy": right, "mirrored": mirrored, "latency_ms": latency}
+        return {
+            "operator": "given",
+            "se": False,
+            "accuracy": right,
+            "mirrored": mirrored,
+            "latency_ms": latency,
+            "s_an_image": an_image,
+        }
 
     tick(0.1, "judging the network as it came")
     held = dict(shop.journal.once("given", judge))
     classes = len(shop.dataset.classes)
     flip = may_mirror(held["accuracy"], held["mirrored"], classes)
     teaches = knows(held["accuracy"], classes)
-    return Probed(elastic.space, flip, [], 0, 0, teaches=teaches, given=held, export_s=export_s)
+    likely = judge_worth(shop, seconds, held["s_an_image"], tick) if teaches else ()
+    return Probed(elastic.space, flip, [], 0, 0, teaches=teaches, given=held, export_s=export_s, likely=likely)
 
 
 def knows(accuracy: float, classes: int) -> bool:

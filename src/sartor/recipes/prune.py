@@ -119,7 +119,6 @@ def prune_model(
             "steps": steps,
             "schedule": schedule,
         }
-        odd |= {"depth": depth or None}
         wrong = [name for name, value in odd.items() if value is not None]
         if wrong:
             raise InputError(f"a latency is searched for by measuring single cuts: leave out {', '.join(wrong)}")
@@ -170,7 +169,7 @@ def prune_model(
             else:
                 limit = max_latency_ms / _exporters_ratio(runner, bench.shape, network)
                 measure = partial(_latencies, runner, bench.shape)
-                cut, tried = _to_latency(graph, limit, measure, voice, saliency=criterion, **common)
+                cut, tried = _to_latency(graph, limit, measure, voice, saliency=criterion, depth=depth, **common)
                 cuts = (cut,)
                 small = shrink(graph, cut, evidence)
                 bench.tune(small, time_s, voice)

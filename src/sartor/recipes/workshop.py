@@ -168,6 +168,11 @@ class Workshop:
         n = max(1, min(len(val), VALIDATION_IMAGES, HELD_BYTES // math.prod(val.shape)))
         return val.take(np.arange(n)), torch.from_numpy(val.labels[:n])
 
+    @property
+    def validation_images(self) -> int:
+        """How many :meth:`validation` gives."""
+        return len(self._validation[1])
+
     def validation(self, side: int, n: int = VALIDATION_IMAGES) -> Iterator[tuple[Tensor, Tensor]]:
         """Validation images, ``n`` at most, normalised, at ``side`` pixels, on the device, with their labels."""
         for images, labels in zip(*(t[:n].split(self._batch()) for t in self._validation), strict=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -161,11 +161,19 @@ def alike(space: Space, rng: random.Random) -> Arch:
     return space.canonical(options)
 
 
-def nested(space: Space, rng: random.Random, progress: float) -> list[Turn]:
-    """The sandwich rule (arXiv:1903.05134 §3) on a network whose groups are many: the largest, the smallest, and two
-    whose groups mostly keep the same share."""
-    drawn = (alike(space, rng) for _ in range(2))
+def nested(space: Space, rng: random.Random, progress: float, *, likely: Sequence[Arch] = ()) -> list[Turn]:
+    """The sandwich rule (arXiv:1903.05134 §3) on a network whose groups are many: the largest, the smallest, one whose
+    groups mostly keep the same share, and one between two neighbours of ``likely``, archs that are worth more (another
+    of one share where there are none)."""
+    drawn = [alike(space, rng), between(space, (space.largest(), *likely), rng) if likely else alike(space, rng)]
     return [Turn(space.largest()), *(Turn(arch, distil=True) for arch in (space.smallest(), *drawn))]
+
+
+def between(space: Space, archs: Sequence[Arch], rng: random.Random) -> Arch:
+    """A random arch between two neighbours of ``archs``: each option is one's or the other's, at drawn odds."""
+    place = rng.randrange(len(archs) - 1)
+    share = rng.random()
+    return space.canonical({c.name: archs[place + (rng.random() < share)][c.name] for c in space.choices})
 
 
 def level(space: Space, share: float) -> Arch:

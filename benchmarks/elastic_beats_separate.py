@@ -3,9 +3,9 @@
     python benchmarks/elastic_beats_separate.py [--net resnet56] [--train 20m] [--time 20m]
 
 The network is that of ``pruning_pays.py``, trained for ``--train`` and kept. ``fit --model`` gets ``--time``. Then, to
-the multiply-accumulates of each of its fp32 networks, the same network is pruned once (as ``sartor.prune`` does by
-itself) and trained on, each for its part of that time and 1 % more. The table has both files' test accuracies side by
-side.
+the multiply-accumulates of each of its fp32 networks, the same network is pruned once (by ``sartor.prune``, whole
+blocks too) and trained on, each for its part of that time and 1 % more. The table has both files' test accuracies side
+by side.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
         small = (
             copy.deepcopy(model)
             if share >= 1
-            else prune(model, torch.zeros(2, *SHAPE), macs=share, batches=bench.evidence(options.seed))
+            else prune(model, torch.zeros(2, *SHAPE), macs=share, depth=True, batches=bench.evidence(options.seed))
         )
         bench.train(small, recipe_for(small, 128), 1.01 * given_s / len(members), options.seed)
         file = folder / f"separate-{member['name']}.onnx"

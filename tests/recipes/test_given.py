@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 import random
 from pathlib import Path
 
@@ -23,11 +24,13 @@ from sartor.graph.saliency import Evidence, fisher
 from sartor.measure.counts import counts
 from sartor.models.zoo import open_model
 from sartor.recipes.bench import Bench, recipe_for
+from sartor.recipes.explore import worth_having
 from sartor.recipes.fit import fit
 from sartor.recipes.given import name_of, open_given
+from sartor.recipes.probe import SMALLEST_BATCH, probe_given
 from sartor.recipes.run import Run
 from sartor.recipes.worth import LIKELY, judge_worth
-from sartor.records import Budget
+from sartor.records import Arch, Budget, Record
 from sartor.train.loop import Recipe
 from sartor.train.schedule import Turn, alike, between, level, nested
 from sartor.train.steps import supernet_step
@@ -225,6 +228,32 @@ def test_without_time_to_judge_norms_decide(nets: str, weights: Path, tmp_path: 
     before = given.elastic.orders.clone()
     assert judge_worth(workshop(tmp_path, Budget(), given=given), 1.0, 1.0, lambda share, what: None) == ()
     assert torch.equal(given.elastic.orders, before)
+
+
+def test_batches_are_as_small_as_the_time_asks(nets: str, weights: Path, tmp_path: Path) -> None:
+    given = open_given(f"{nets}:small", weights, open_data("digits"))
+    rates = {}
+    for name, seconds in (("short", 1e-6), ("long", 1e6)):
+        shop = workshop(tmp_path / name, Budget(), given=given)
+        probe_given(shop, 10.0, seconds, lambda share, what: None)
+        again = workshop(tmp_path / name, Budget(), given=given)
+        probe_given(again, 10.0, 1.0, lambda share, what: None)
+        assert again.recipe == shop.recipe, "decided once"
+        rates[shop.recipe.batch_size] = shop.recipe.peak_lr
+    assert list(rates) == [SMALLEST_BATCH, 64], "a set of a thousand images has no larger ones"
+    assert rates[SMALLEST_BATCH] == pytest.approx(rates[64] * math.sqrt(SMALLEST_BATCH / 64))
+
+
+def test_cuts_that_know_nothing_are_no_members() -> None:
+    def record(latency: float, accuracy: float) -> Record:
+        metrics = {"latency_ms": latency, "accuracy_val": accuracy}
+        return Record(name=f"a{latency}", arch=Arch({"w": latency}), metrics=metrics)
+
+    found = [record(0.1, 0.3), record(0.5, 0.6), record(2.0, 0.9)]
+    assert worth_having(found, Budget(), 10) == found[1:]
+    assert worth_having(found, Budget(max_latency_ms=0.6), 10) == found[1:]
+    assert worth_having(found, Budget(max_latency_ms=0.2), 10) == found, "nothing else is within the budget"
+    assert worth_having(found[:1], Budget(), 10) == found[:1]
 
 
 def test_orders_that_are_none(nets: str) -> None:

@@ -51,6 +51,12 @@ TAU_SHARE = 0.3
 LEAST_EVALUATIONS, LEAST_STEPS = 8, 5
 """Of search and of random sampling; and of each network trained alone: with fewer neither says anything."""
 
+LEAST_IMAGES = 500
+"""That an evaluation takes, however little time there is."""
+
+HALF = 0.5
+"""Of what the best knows beyond chance: cuts below it came out useless after their training, too (docs/log.md)."""
+
 ALIKE = 6
 """Archs of one share of the widths each that a search of a given network begins with."""
 
@@ -76,6 +82,9 @@ def explore(shop: Workshop, supernet: Supernet | Elastic, seconds: float, probed
         rng = random.Random(shop.job.seed)
         first += [alike(supernet.space, rng) for _ in range(ALIKE)]
     cost = shop.journal.once("search.cost", lambda: _seconds_an_evaluation(shop, supernet))
+    share = (1 - TAU_SHARE) * seconds / (2 * LEAST_EVALUATIONS * cost)
+    if shop.given is not None and share < 1:  # not even the least: fewer images for each
+        shop.ranking_images = max(LEAST_IMAGES, int(share * shop.ranking_images))
     evaluations = max(LEAST_EVALUATIONS, min(200, int(0.5 * (1 - TAU_SHARE) * seconds / cost), supernet.space.count()))
     # What pruning would choose is for the search alone: the random sample says what is there without it.
     begin = {"search": [*first[:2], *probed.likely, *first[2:]], "random": first}
@@ -135,12 +144,24 @@ def members(shop: Workshop, evaluated: Sequence[Record], n: int, largest: Arch, 
     near = list({r.arch: r for r in first}.values())[: min(RETIMED, max(2 * n, int(0.2 * seconds)))]
     latencies = shop.side_by_side([r.arch for r in near], min(0.5, 0.1 * seconds / len(near)))
     timed = [replace(r, metrics={**r.metrics, "latency_ms": ms}) for r, ms in zip(near, latencies, strict=True)]
+    if shop.given is not None:
+        timed = worth_having(timed, budget, len(shop.dataset.classes))
     chosen = choose(timed, search_budget(shop), n, largest)
     least = min(budget.excess(r.metrics) for r in timed)
     if all(budget.excess(r.metrics) > least for r in chosen):
         safe = max((r for r in timed if budget.excess(r.metrics) == least), key=lambda r: r.metrics["accuracy_val"])
         chosen = [*chosen[: n - 1], safe]
     return sorted(chosen, key=lambda r: r.metrics["latency_ms"])
+
+
+def worth_having(records: Sequence[Record], budget: Budget, classes: int) -> list[Record]:
+    """Of a network that was given, the cuts that know half as much as the best of them, at least; all, where one that
+    knows less is nearer to ``budget`` than these."""
+    best = max(r.metrics["accuracy_val"] for r in records)
+    least = 1 / classes + HALF * (best - 1 / classes)
+    kept = [r for r in records if r.metrics["accuracy_val"] >= least]
+    nearest = min(budget.excess(r.metrics) for r in records)
+    return kept if min(budget.excess(r.metrics) for r in kept) <= nearest else list(records)
 
 
 def _nearest_the_front(evaluated: Sequence[Record], budget: Budget) -> list[Record]:

@@ -158,7 +158,7 @@ def _work(shop: Workshop) -> None:
     seconds = clock.begin("probe", job.time_s)
     share = plan(job.time_s).seconds["supernet"]
     with voice.stage("probe", seconds) as tick:
-        probed = probe(shop, seconds, share, tick) if shop.given is None else probe_given(shop, seconds, tick)
+        probed = probe(shop, seconds, share, tick) if shop.given is None else probe_given(shop, seconds, share, tick)
     times.append({"stage": "probe", "seconds": clock.end("probe")})
     if probed.race:
         voice.say(f"  race: {describe(probed.race)}")
@@ -177,6 +177,8 @@ def _work(shop: Workshop) -> None:
     most = LONG_MEMBERS if job.time_s >= LONG_S else MEMBERS
     if probed.export_s:
         most, clock.needs["prove"] = provable(job.time_s, probed.export_s, len(job.precision), most)
+        if probed.given is not None:
+            clock.needs["prove"] += _seconds_of_images(shop, probed.given["s_an_image"], most)
         limit = job.budget.max_latency_ms
         if probed.given is not None and limit is not None and probed.given["latency_ms"] > limit:
             most -= 1  # the largest, which teaches and is over the budget, is written besides
@@ -229,6 +231,13 @@ def _work(shop: Workshop) -> None:
         disturbed=proof.disturbed,
     )
     _report_if_missing(path)
+
+
+def _seconds_of_images(shop: Workshop, s_an_image: float, members: int) -> float:
+    """What the proof's images take: the network as it came and the largest see all of them, members work half as much
+    on average."""
+    images = len(shop.dataset.val) + len(shop.dataset.test)
+    return s_an_image * images * (2 + 0.5 * members) * len(shop.job.precision)
 
 
 def _tell_skipped(shop: Workshop, told: int) -> int:

@@ -81,6 +81,15 @@ supernet's time. Steps at full size: the small images of the first ones make the
 twenty-minute fits whose networks were too large and too small (docs/log.md)."""
 
 
+PASSES_A_STEP = 7
+"""Forward passes that a supernet's step takes, for each image: a gradient is two more; the largest arch and two of
+middling size, the smallest, and the teacher."""
+
+STEPS_FOR_A_SUPERNET, SMALLEST_BATCH = 250, 16
+"""Of a given network, that its batch is made small enough for; and images that it has at least, for batch norms. Ten
+minutes for a ResNet-56 had 36 steps of 256 images (docs/log.md). Choices."""
+
+
 @dataclass(frozen=True)
 class Probed:
     """What the probe found: the space to train, and what it tried. Of a network that was given: how good it is,
@@ -112,7 +121,7 @@ def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -
     return Probed(space_of(width, depth), flip, race, width, depth)
 
 
-def probe_given(shop: Workshop, seconds: float, tick: Tick) -> Probed:
+def probe_given(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -> Probed:
     """The network that was given is the space. Whether images may be mirrored, and whether it knows these images
     already and so can teach, its accuracy tells; where it does, they tell what matters in it, too."""
     assert shop.given is not None
@@ -147,11 +156,17 @@ def probe_given(shop: Workshop, seconds: float, tick: Tick) -> Probed:
             "s_an_image": an_image,
         }
 
+    def batch() -> int:
+        a_step = PASSES_A_STEP * held["s_an_image"]
+        most = supernet_seconds / (STEPS_FOR_A_SUPERNET * max(1e-9, a_step))
+        return int(min(shop.largest_batch, max(SMALLEST_BATCH, 2 ** int(math.log2(max(1.0, most))))))
+
     tick(0.1, "judging the network as it came")
     held = dict(shop.journal.once("given", judge))
     classes = len(shop.dataset.classes)
     flip = may_mirror(held["accuracy"], held["mirrored"], classes)
     teaches = knows(held["accuracy"], classes)
+    shop.largest_batch = int(shop.journal.once("given.batch", batch))
     likely = judge_worth(shop, seconds, held["s_an_image"], tick) if teaches else ()
     return Probed(elastic.space, flip, [], 0, 0, teaches=teaches, given=held, export_s=export_s, likely=likely)
 

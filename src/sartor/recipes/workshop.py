@@ -43,6 +43,9 @@ from sartor.train.steps import Inputs
 EVALUATION_BATCH, EVALUATION_PIXELS = 250, 2**20
 """Images of an evaluation's batch, fewer where they are large: activations are what fills the memory."""
 
+LARGEST_BATCH = 256
+"""Images of a training's batch."""
+
 TRAINING_PIXELS = 2**22
 """Of a training's batch: 256 images of up to 128 pixels a side. Activations of large images would fill any memory."""
 
@@ -54,7 +57,7 @@ VALIDATION_IMAGES, HELD_BYTES = 10_000, 2**28
 
 RANKING_IMAGES = 2000
 """Images of either kind, to recalibrate and to judge by, that the search spends on one network: twice the networks for
-a standard error of one point, which all of them share in part."""
+a standard error of one point, which all of them share in part. Fewer where there is no time for so many."""
 
 
 TIME_TO_LEARN_S = 300.0
@@ -72,6 +75,9 @@ class Workshop:
     clock: Clock
     voice: Voice
     given: Given | None = None
+    largest_batch: int = LARGEST_BATCH
+    """Images; fewer where the time would do for few steps of so many."""
+    ranking_images: int = RANKING_IMAGES
 
     @cached_property
     def device(self) -> torch.device:
@@ -107,7 +113,7 @@ class Workshop:
         """The short-time recipe, with a batch small enough for a small set to fill an epoch, and for memory."""
         n = len(self.dataset.train)
         room = TRAINING_PIXELS // self.side**2
-        recipe = Recipe(batch_size=max(1, min(256, 2 ** int(np.log2(max(2, min(n / 12, room)))))))
+        recipe = Recipe(batch_size=max(1, min(self.largest_batch, 2 ** int(np.log2(max(2, min(n / 12, room)))))))
         return recipe if self.given is None else recipe_for(self.given.original, recipe.batch_size)
 
     def build(self, arch: Arch) -> nn.Module:
@@ -185,8 +191,8 @@ class Workshop:
 
     def rank(self, network: nn.Module, side: int) -> float:
         """As :meth:`validate`, on fewer images: to compare networks of one supernet, all on the same ones."""
-        recalibrate(place(network, self.device), self.calibration(side, RANKING_IMAGES))
-        return accuracy(network.eval(), self.validation(side, RANKING_IMAGES))
+        recalibrate(place(network, self.device), self.calibration(side, self.ranking_images))
+        return accuracy(network.eval(), self.validation(side, self.ranking_images))
 
     def preprocessing(self, name: str) -> dict[str, Any]:
         """What travels in the file of network ``name`` so that it can be run on images by anyone."""

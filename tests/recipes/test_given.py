@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import math
 import random
 from pathlib import Path
 
@@ -232,16 +231,15 @@ def test_without_time_to_judge_norms_decide(nets: str, weights: Path, tmp_path: 
 
 def test_batches_are_as_small_as_the_time_asks(nets: str, weights: Path, tmp_path: Path) -> None:
     given = open_given(f"{nets}:small", weights, open_data("digits"))
-    rates = {}
+    sizes = []
     for name, seconds in (("short", 1e-6), ("long", 1e6)):
         shop = workshop(tmp_path / name, Budget(), given=given)
         probe_given(shop, 10.0, seconds, lambda share, what: None)
         again = workshop(tmp_path / name, Budget(), given=given)
         probe_given(again, 10.0, 1.0, lambda share, what: None)
         assert again.recipe == shop.recipe, "decided once"
-        rates[shop.recipe.batch_size] = shop.recipe.peak_lr
-    assert list(rates) == [SMALLEST_BATCH, 64], "a set of a thousand images has no larger ones"
-    assert rates[SMALLEST_BATCH] == pytest.approx(rates[64] * math.sqrt(SMALLEST_BATCH / 64))
+        sizes.append(shop.recipe.batch_size)
+    assert sizes == [SMALLEST_BATCH, 64], "a set of a thousand images has no larger ones"
 
 
 def test_cuts_that_know_nothing_are_no_members() -> None:

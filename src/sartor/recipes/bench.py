@@ -142,16 +142,10 @@ class Bench:
         return accuracy(network.eval(), images)
 
 
-USUAL_BATCH = 128
-"""Images of the batches that the learning rates are for."""
-
-
 def recipe_for(network: nn.Module, batch_size: int) -> Recipe:
-    """For a network that is trained already. Smaller batches get a learning rate smaller by the root of their share.
-    With batch norms SGD at an eighth of what one from scratch gets; without,
+    """For a network that is trained already. With batch norms SGD at an eighth of what one from scratch gets; without,
     which are transformers mostly, AdamW. Muon is left out: it sets the size of weights anew, which only a batch norm
     behind each of them undoes. Choices."""
-    less = min(1.0, math.sqrt(batch_size / USUAL_BATCH))
     if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
-        return Recipe(optimiser="sgd", peak_lr=0.05 * less, batch_size=batch_size)
-    return Recipe(optimiser="adamw", peak_lr=2e-3 * less, weight_decay=0.05, batch_size=batch_size)
+        return Recipe(optimiser="sgd", peak_lr=0.05, batch_size=batch_size)
+    return Recipe(optimiser="adamw", peak_lr=2e-3, weight_decay=0.05, batch_size=batch_size)

@@ -22,11 +22,12 @@ from sartor.errors import BudgetError, InputError
 from sartor.graph.saliency import Evidence, fisher
 from sartor.measure.counts import counts
 from sartor.models.zoo import open_model
+from sartor.recipes import probe
 from sartor.recipes.bench import Bench, recipe_for
 from sartor.recipes.explore import worth_having
 from sartor.recipes.fit import fit
 from sartor.recipes.given import name_of, open_given
-from sartor.recipes.probe import SMALLEST_BATCH, probe_given
+from sartor.recipes.probe import SMALLEST_BATCH, STEPS_FOR_A_SUPERNET, probe_given
 from sartor.recipes.run import Run
 from sartor.recipes.worth import LIKELY, judge_worth
 from sartor.records import Arch, Budget, Record
@@ -229,14 +230,18 @@ def test_without_time_to_judge_norms_decide(nets: str, weights: Path, tmp_path: 
     assert torch.equal(given.elastic.orders, before)
 
 
-def test_batches_are_as_small_as_the_time_asks(nets: str, weights: Path, tmp_path: Path) -> None:
+def test_batches_are_as_small_as_the_time_asks(
+    nets: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = open_given(f"{nets}:small", weights, open_data("digits"))
     sizes = []
-    for name, seconds in (("short", 1e-6), ("long", 1e6)):
+    for name, steps in (("short", 10**9), ("long", STEPS_FOR_A_SUPERNET)):
+        monkeypatch.setattr(probe, "STEPS_FOR_A_SUPERNET", steps)
         shop = workshop(tmp_path / name, Budget(), given=given)
-        probe_given(shop, 10.0, seconds, lambda share, what: None)
+        probe_given(shop, 10.0, lambda share, what: None)
+        monkeypatch.setattr(probe, "STEPS_FOR_A_SUPERNET", 1)
         again = workshop(tmp_path / name, Budget(), given=given)
-        probe_given(again, 10.0, 1.0, lambda share, what: None)
+        probe_given(again, 10.0, lambda share, what: None)
         assert again.recipe == shop.recipe, "decided once"
         sizes.append(shop.recipe.batch_size)
     assert sizes == [SMALLEST_BATCH, 64], "a set of a thousand images has no larger ones"
@@ -269,8 +274,13 @@ def test_between_neighbours(nets: str) -> None:
     for _ in range(50):
         arch = between(space, chain, rng)
         assert any(all(arch[n] in (a[n], b[n]) for n in arch) for a, b in itertools.pairwise(chain))
-    middle = [nested(space, rng, 0.5, likely=chain[1:])[3].arch for _ in range(50)]
-    assert all(any(all(a[n] in (x[n], y[n]) for n in a) for x, y in itertools.pairwise(chain)) for a in middle)
+    turns = [nested(space, rng, 0.5, likely=chain[1:]) for _ in range(100)]
+    for taught in turns:
+        first, second = (turn.arch for turn in taught[-3:-1])
+        for a in (first, second):
+            assert any(all(a[n] in (x[n], y[n]) for n in a) for x, y in itertools.pairwise(chain))
+        assert [turn.arch for turn in taught[:-3]] in ([], [space.largest()])
+    assert {len(taught) for taught in turns} == {3, 4}
 
 
 def test_a_teacher_that_is_not_trained(nets: str, weights: Path) -> None:

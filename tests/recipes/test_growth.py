@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sartor.recipes.growth import ALONE_UNTIL, growing, side_at
-from sartor.recipes.specialise import LONG_TURNS, TURNS, in_turns
+from sartor.recipes.turns import LONG_TURNS, TURNS, in_shares, in_turns, turns_by_cost
 from sartor.space import conv_space
 from sartor.train.augment import Preprocess
 from sartor.train.loop import Recipe
@@ -78,3 +80,35 @@ def test_members_learn_in_turns_and_the_largest_in_every_step(
     assert [len(network.sides) for network in networks] == [2 * rounds, *[fast] * faster, *[slow] * (members - faster)]
     for network, side in zip(networks, sides, strict=True):
         assert set(network.sides) == {side_at(side, progress)}
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=7), st.floats(0, 5))
+def test_members_get_equal_time_except_those_that_cost_nothing(seconds: list[float], teacher_s: float) -> None:
+    shares = turns_by_cost(seconds, teacher_s, skew=1.0)
+    spent = [share * s for share, s in zip(shares, seconds, strict=True)]
+    assert max(shares) == 1 or min(seconds) > teacher_s / 2
+    for s, share, time in zip(seconds, shares, spent, strict=True):
+        if s >= teacher_s / 2:
+            assert time == pytest.approx(max(spent))
+        else:
+            assert share == 1
+    skewed = turns_by_cost(seconds, teacher_s)
+    assert all(0 < less <= share for less, share in zip(skewed, shares, strict=True))
+    in_order = sorted(zip(seconds, skewed, strict=True))
+    assert all(a[1] >= b[1] for a, b in itertools.pairwise(in_order)), "the small ones are trained more often"
+
+
+@given(st.lists(st.floats(0.05, 1), min_size=1, max_size=4), st.integers(5, 40))
+def test_members_are_trained_in_their_share_of_the_steps_and_taught_but_for_the_largest(
+    shares: list[float], steps: int
+) -> None:
+    shares = [*shares, 1.0]  # the cheapest
+    networks = [Seen() for _ in shares]
+    make = Inputs(Preprocess((0.5,) * 3, (0.2,) * 3), torch.device("cpu"), seed=0, shift=1, flip=True)
+    teacher = Seen().requires_grad_(False)
+    step = in_shares(networks, [16] * len(shares), shares, make, Recipe(), teacher)
+    images, labels = torch.randint(0, 255, (8, 3, 16, 16), dtype=torch.uint8), torch.arange(8) % 4
+    for index in range(steps):
+        step(images, labels, 0.5, index)
+    assert [len(network.sides) for network in networks] == [int(steps * share) for share in shares]
+    assert len(teacher.sides) == steps

@@ -85,6 +85,36 @@ def test_a_family_step_gives_each_network_its_own_gradient(share, tau):
     assert loss == pytest.approx(np.mean(losses), rel=1e-4)
 
 
+@settings(max_examples=5)
+@given(st.floats(0, 1), st.booleans())
+def test_a_teacher_beside_the_family_teaches_all_but_the_one_that_leads(share, leads):
+    """And is left as it was: no gradient, no statistics of these images."""
+    torch.manual_seed(0)
+    space = small_space((4, 8))
+    family = [builder(arch).train() for arch in (space.largest(), space.smallest())]
+    teacher = builder(space.largest()).eval()
+    before = copy.deepcopy(teacher.state_dict())
+    twins = copy.deepcopy(family)
+    make, (images, labels) = inputs(3), data()
+    family_step(family, (8, 8), make, RECIPE, labels_share=share, teacher=teacher, leads=leads)(images, labels, 0.5, 7)
+    x, y = make(images, labels, 7)
+    with torch.no_grad(), autocast(CPU):
+        soft = torch.softmax(teacher(x).float(), 1)
+    for place, (network, twin) in enumerate(zip(family, twins, strict=True)):
+        with autocast(CPU):
+            logits = twin(x).float()
+        total = F.cross_entropy(logits, y, label_smoothing=RECIPE.label_smoothing)
+        if place or not leads:
+            total = (1 - share) * F.kl_div(logits.log_softmax(1), soft, reduction="batchmean") + share * total
+        total.backward()
+        found, expected = (torch.cat([p.grad.flatten() for p in net.parameters()]) for net in (network, twin))
+        assert float((found - expected).norm()) < BF16_TOLERANCE * float(expected.norm())
+    assert all(p.grad is None for p in teacher.parameters())
+    assert all(torch.equal(t, before[n]) for n, t in teacher.state_dict().items())
+    with pytest.raises(ValueError, match="leads"):
+        family_step(family, (8, 8), make, RECIPE, leads=False)
+
+
 def test_a_plain_step_is_the_supernets_for_its_largest_arch():
     torch.manual_seed(0)
     space = small_space((4, 8))

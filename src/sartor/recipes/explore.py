@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def explore(shop: Workshop, supernet: Supernet | Elastic, seconds: float, probed
         return linas(space, history, rng, n, budget=budget, first=first_random, on_ranked=note)
 
     identity = {"data": shop.dataset.fingerprint, "seed": shop.job.seed}
-    evaluate = partial(_evaluate, shop, supernet)
+    evaluate = cache(partial(_evaluate, shop, supernet))  # search and random sample begin with some of the same
     records: dict[str, list[Record]] = {}
     for done, (name, chosen) in enumerate((("search", strategy), ("random", random_search))):
         with Store(shop.path / "study.db", name=name, choices=supernet.space.choices, identity=identity) as store:
@@ -229,9 +229,11 @@ def _train_alone(
         network = place(shop.build(arch), shop.device)
         return seconds_a_step(network, step_of(arch, network), shop.batches, limit_s=0.1 * seconds, timed=3)
 
-    rates = [float(shop.journal.once(f"tau.rate.{arch.key}", partial(rate, arch))) for arch in archs]
-    if LEAST_STEPS * sum(rates) > seconds:
-        return []
+    rates: list[float] = []
+    for arch in archs:
+        rates.append(float(shop.journal.once(f"tau.rate.{arch.key}", partial(rate, arch))))
+        if LEAST_STEPS * sum(rates) > seconds:
+            return []
     steps = max(LEAST_STEPS, int(0.7 * seconds / sum(rates)))
 
     def one(arch: Arch) -> dict[str, Any] | None:

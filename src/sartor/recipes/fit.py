@@ -30,7 +30,7 @@ from sartor.recipes.given import name_of, open_given
 from sartor.recipes.growth import growing
 from sartor.recipes.job import Job, data_name
 from sartor.recipes.journal import Journal
-from sartor.recipes.plan import Clock, plan, provable
+from sartor.recipes.plan import TAUGHT, Clock, plan, provable
 from sartor.recipes.probe import Probed, describe, probe, probe_given
 from sartor.recipes.prove import prove
 from sartor.recipes.run import Run, open_run
@@ -156,9 +156,11 @@ def _work(shop: Workshop) -> None:
 
     times = [{"stage": "data", "seconds": shop.journal.once("data.end", lambda: clock.elapsed)}]
     seconds = clock.begin("probe", job.time_s)
-    share = plan(job.time_s).seconds["supernet"]
     with voice.stage("probe", seconds) as tick:
-        probed = probe(shop, seconds, share, tick) if shop.given is None else probe_given(shop, seconds, share, tick)
+        if shop.given is None:
+            probed = probe(shop, seconds, plan(job.time_s).seconds["supernet"], tick)
+        else:
+            probed = probe_given(shop, seconds, tick)
     times.append({"stage": "probe", "seconds": clock.end("probe")})
     if probed.race:
         voice.say(f"  race: {describe(probed.race)}")
@@ -166,7 +168,10 @@ def _work(shop: Workshop) -> None:
         voice.say(f"  as it came: {100 * probed.given['accuracy']:.1f}%, {probed.given['latency_ms']:.3f} ms")
         if shop.given is not None and shop.given.fresh:
             voice.say(f"  its last layer is a fresh one of {len(dataset.classes)} outputs")
-        if not probed.teaches:
+        if probed.teaches:
+            clock.stages = TAUGHT
+            note(path, plan=plan(job.time_s, TAUGHT).to_dict())
+        else:
             voice.say("  it does not know these images yet: it learns from their labels, not from itself as it came")
     voice.say(
         f"  images are {'mirrored at random in training' if probed.flip else 'not mirrored: it changes their class'}"
@@ -200,7 +205,7 @@ def _work(shop: Workshop) -> None:
     seconds = clock.begin("specialise", job.time_s)
     curve = Curve("specialise, mean of the members", shop.checkpoints / "curve-specialise.json", clock)
     with voice.stage("specialise", seconds) as tick:
-        made, tuned = specialise(shop, supernet, chosen, seconds, probed.flip, tick, curve.add)
+        made, tuned = specialise(shop, supernet, chosen, seconds, probed, tick, curve.add)
     curve.save()
     curves.append(curve)
     for entry in tuned:
@@ -277,7 +282,7 @@ def _train_supernet(shop: Workshop, probed: Probed, seconds: float, curves: list
             supernet,
             _supernet_step(shop, supernet, probed, inputs),
             shop.batches,
-            replace(shop.recipe, last_lr_share=HANDOVER, ema_half_life=SUPERNET_HALF_LIFE),
+            replace(shop.recipe, last_lr_share=0.0 if probed.teaches else HANDOVER, ema_half_life=SUPERNET_HALF_LIFE),
             seconds=seconds,
             name="supernet",
             decide=shop.journal.once,

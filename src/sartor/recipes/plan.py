@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sartor.recipes.journal import Journal
@@ -32,6 +32,13 @@ STAGES = {
 }
 """In order. The data's opening and the report come out of the last one's slack."""
 
+TAUGHT = STAGES | {
+    "supernet": replace(STAGES["supernet"], share=0.15),
+    "specialise": Stage("train the front's members on, taught by the network as it came", 0.64),
+}
+"""Of a network that was given and knows the images: its cuts start near to where they end, and few steps of a supernet
+left them no better than the cuts as they are (docs/log.md)."""
+
 MOST_FOR_LEAST = 0.5
 """Of the time: what the stages' least seconds may claim of a very short fit."""
 
@@ -40,20 +47,25 @@ MOST_TO_PROVE = 0.2
 large one's take seconds each. A choice."""
 
 
-def split(seconds: float, names: Sequence[str], needs: Mapping[str, float] | None = None) -> dict[str, float]:
+def split(
+    seconds: float,
+    names: Sequence[str],
+    needs: Mapping[str, float] | None = None,
+    stages: Mapping[str, Stage] = STAGES,
+) -> dict[str, float]:
     """``seconds`` among the stages ``names`` by their shares; a stage whose share is too little gets its least, or what
     this run ``needs`` there."""
-    least = {n: max(STAGES[n].least_s, (needs or {}).get(n, 0.0)) for n in names}
+    least = {n: max(stages[n].least_s, (needs or {}).get(n, 0.0)) for n in names}
     claimed = sum(least.values())
     scale = min(1.0, MOST_FOR_LEAST * seconds / claimed) if claimed else 1.0
     least = {n: needed * scale for n, needed in least.items()}
     fixed: dict[str, float] = {}
     while True:
         free = [n for n in names if n not in fixed]
-        rest, shares = seconds - sum(fixed.values()), sum(STAGES[n].share for n in free)
-        short = {n: least[n] for n in free if rest * STAGES[n].share / shares < least[n]}
+        rest, shares = seconds - sum(fixed.values()), sum(stages[n].share for n in free)
+        short = {n: least[n] for n in free if rest * stages[n].share / shares < least[n]}
         if not short:
-            return {n: fixed[n] if n in fixed else rest * STAGES[n].share / shares for n in names}
+            return {n: fixed[n] if n in fixed else rest * stages[n].share / shares for n in names}
         fixed |= short
 
 
@@ -62,21 +74,24 @@ class Plan:
     """Seconds a stage, in order."""
 
     seconds: dict[str, float]
+    stages: Mapping[str, Stage]
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "stages": [{"name": n, "what": STAGES[n].what, "seconds": round(s, 1)} for n, s in self.seconds.items()]
+            "stages": [
+                {"name": n, "what": self.stages[n].what, "seconds": round(s, 1)} for n, s in self.seconds.items()
+            ]
         }
 
     def lines(self) -> list[str]:
         """The plan as people read it."""
         width = max(len(name) for name in self.seconds)
-        return [f"  {name:<{width}}  {_clock(s):>7}  {STAGES[name].what}" for name, s in self.seconds.items()]
+        return [f"  {name:<{width}}  {_clock(s):>7}  {self.stages[name].what}" for name, s in self.seconds.items()]
 
 
-def plan(time_s: float) -> Plan:
+def plan(time_s: float, stages: Mapping[str, Stage] = STAGES) -> Plan:
     """The plan of a fit of ``time_s`` seconds."""
-    return Plan(split(time_s, list(STAGES)))
+    return Plan(split(time_s, list(stages), stages=stages), stages)
 
 
 def provable(time_s: float, seconds_a_file: float, files: int, most: int) -> tuple[int, float]:
@@ -94,12 +109,13 @@ def _clock(seconds: float) -> str:
 class Clock:
     """Seconds of work of a run over all its processes: time it was not running does not count, nor does what a killed
     process did after its last decision. Stamps the journal's decisions. ``needs``: seconds that stages take at least,
-    as far as this run knows."""
+    as far as this run knows; ``stages``: and their shares."""
 
     def __init__(self, journal: Journal):
         self._journal = journal
         self._start, self._before = time.monotonic(), journal.worked
         self.needs: dict[str, float] = {}
+        self.stages: Mapping[str, Stage] = STAGES
         journal.stamp = lambda: self.elapsed
 
     @property
@@ -108,13 +124,13 @@ class Clock:
 
     def begin(self, stage: str, time_s: float) -> float:
         """The seconds ``stage`` may take: its share of what is left. Decided once."""
-        names = list(STAGES)
+        names = list(self.stages)
         left = names[names.index(stage) :]
 
         def decide() -> dict[str, float]:
             return {
                 "at": self.elapsed,
-                "seconds": max(1.0, split(max(0.0, time_s - self.elapsed), left, self.needs)[stage]),
+                "seconds": max(1.0, split(max(0.0, time_s - self.elapsed), left, self.needs, self.stages)[stage]),
             }
 
         decided = self._journal.once(f"{stage}.begin", decide)

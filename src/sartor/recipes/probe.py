@@ -24,6 +24,7 @@ import torch
 from sartor.errors import Diverged
 from sartor.export.onnx import export_onnx
 from sartor.recipes.feasible import feasible, may_fit
+from sartor.recipes.plan import STAGES, TAUGHT, plan
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
 from sartor.recipes.worth import judge_worth
@@ -91,6 +92,14 @@ more: 36 steps of 256 images left the cuts of a ResNet-56 as good as 170 of 32, 
 members better (docs/log.md)."""
 
 
+GIVEN_BATCH = 128
+"""Of a given network's training, where there is time: cuts that are trained for a minute or two want steps."""
+
+JUDGED_SHARE, JUDGED_NETWORKS, LEAST_JUDGED = 0.03, 5, 1000
+"""Of a fit's time: what judging members before and after their training may take, about as many networks of full size;
+and validation images they are judged by at least. Choices."""
+
+
 @dataclass(frozen=True)
 class Probed:
     """What the probe found: the space to train, and what it tried. Of a network that was given: how good it is,
@@ -122,7 +131,7 @@ def probe(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -
     return Probed(space_of(width, depth), flip, race, width, depth)
 
 
-def probe_given(shop: Workshop, seconds: float, supernet_seconds: float, tick: Tick) -> Probed:
+def probe_given(shop: Workshop, seconds: float, tick: Tick) -> Probed:
     """The network that was given is the space. Whether images may be mirrored, and whether it knows these images
     already and so can teach, its accuracy tells; where it does, they tell what matters in it, too."""
     assert shop.given is not None
@@ -136,7 +145,7 @@ def probe_given(shop: Workshop, seconds: float, supernet_seconds: float, tick: T
         export_onnx(shop.given.original, (shop.dataset.channels, side, side), shop.as_it_came)  # type: ignore[union-attr]
         return round(time.monotonic() - begin, 1)
 
-    export_s = float(shop.journal.once("given.export_s", export))
+    export_s = shop.export_s = float(shop.journal.once("given.export_s", export))
     if not shop.as_it_came.exists():
         export()
     feasible(shop, {"given": elastic.space.smallest()})
@@ -159,14 +168,17 @@ def probe_given(shop: Workshop, seconds: float, supernet_seconds: float, tick: T
 
     def batch() -> int:
         a_step = PASSES_A_STEP * held["s_an_image"]
-        most = supernet_seconds / (STEPS_FOR_A_SUPERNET * max(1e-9, a_step))
-        return int(min(shop.largest_batch, max(SMALLEST_BATCH, 2 ** int(math.log2(max(1.0, most))))))
+        supernet_s = plan(shop.job.time_s, TAUGHT if teaches else STAGES).seconds["supernet"]
+        most = supernet_s / (STEPS_FOR_A_SUPERNET * max(1e-9, a_step))
+        return int(min(GIVEN_BATCH, max(SMALLEST_BATCH, 2 ** int(math.log2(max(1.0, most))))))
 
     tick(0.1, "judging the network as it came")
     held = dict(shop.journal.once("given", judge))
     classes = len(shop.dataset.classes)
     flip = may_mirror(held["accuracy"], held["mirrored"], classes)
-    teaches = knows(held["accuracy"], classes)
+    teaches = shop.knows = knows(held["accuracy"], classes)
+    judged = int(JUDGED_SHARE * shop.job.time_s / (JUDGED_NETWORKS * max(1e-9, held["s_an_image"])))
+    shop.judged_images = min(shop.judged_images, max(LEAST_JUDGED, judged))
     shop.largest_batch = int(shop.journal.once("given.batch", batch))
     likely = judge_worth(shop, seconds, held["s_an_image"], tick) if teaches else ()
     return Probed(elastic.space, flip, [], 0, 0, teaches=teaches, given=held, export_s=export_s, likely=likely)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
-from sartor.models import Supernet
+from sartor.models import Supernet, resize
 from sartor.models.elastic import Elastic
-from sartor.recipes.growth import side_at
+from sartor.recipes.probe import Probed
+from sartor.recipes.turns import LONG_TURNS, TURNS, faster, in_shares, in_turns, turns_by_cost
 from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
 from sartor.records import Arch, Record
-from sartor.train.device import place
-from sartor.train.loop import Recipe, Step, Training, train
+from sartor.train.device import autocast, place
+from sartor.train.loop import Recipe, Step, Training, seconds_a_step, train
 from sartor.train.recalibrate import recalibrate
-from sartor.train.steps import Inputs, family_step
+from sartor.train.steps import Inputs, plain_step
 
 HANDOVER = 0.5
 """Of the peak learning rate: where the supernet's training ends and the members' goes on, down to zero. One triangle
@@ -28,11 +31,6 @@ the new shares of the time (docs/log.md)."""
 
 WARMUP = 0.02
 """Of the members' training: their momentum starts from nothing."""
-
-TURNS, LONG_TURNS = (1, 2), (2, 4)
-"""The slower and the faster half of the members are trained in every so many steps, the largest in all. All in all of
-them took most of the time from the largest, which teaches them; all in turns left those in the middle behind
-(docs/log.md). From an hour on members get enough steps in half as many, and the largest the time."""
 
 LONG_S = 3600.0
 """Shorter ones were not tried."""
@@ -54,71 +52,47 @@ def specialise(
     supernet: Supernet | Elastic,
     chosen: Sequence[Record],
     seconds: float,
-    flip: bool,
+    probed: Probed,
     tick: Tick,
     on_step: Any,
 ) -> tuple[list[Made], list[dict[str, Any]]]:
     """The largest arch and the members of ``chosen``, trained on where that measured better, and what was tried.
 
-    All start from their slices of the supernet; the largest learns from the labels and teaches the others meanwhile. It
-    comes first in the list: it is what doing nothing but training gives.
+    All start from their slices of the supernet; the largest learns from the labels and teaches the others meanwhile. A
+    given network that knows the images does that as it came, and is where the largest starts. The largest comes first
+    in the list: it is what doing nothing but training gives.
     """
     largest = supernet.space.largest()
     archs = [largest, *(r.arch for r in chosen if r.arch != largest)]
     sides = [int(a["resolution"]) for a in archs]
     networks = nn.ModuleList(place(supernet.extract(a), shop.device) for a in archs)
+    if shop.given is not None and probed.teaches:  # it taught the supernet, which need not be as good at its largest
+        networks[0].load_state_dict(shop.given.original.state_dict())
     before = [
-        float(shop.journal.once(f"specialise.before.{index}", partial(shop.validate, network, side)))
+        _validated(shop, f"specialise.before.{index}", network, side)
         for index, (network, side) in enumerate(zip(networks, sides, strict=True))
     ]
-    for network, side in zip(networks, sides, strict=True):
-        recalibrate(network, shop.calibration(side))
     untouched = [{k: v.clone() for k, v in network.state_dict().items()} for network in networks]
-    _train(shop, networks, sides, seconds, flip, tick, on_step)
+    _train(shop, networks, sides, seconds, probed, tick, on_step)
     made, tried = [], []
     for index, (network, side) in enumerate(zip(networks, sides, strict=True)):
         name = f"m{index}" if index else "largest"
-        was, now = before[index], float(shop.journal.once(f"specialise.{name}", partial(shop.validate, network, side)))
-        recalibrate(network, shop.calibration(side))
+        was, now = before[index], _validated(shop, f"specialise.{name}", network, side)
         if now < was:
             network.load_state_dict(untouched[index])
-        what = f"training {name} on, with the largest subnet as teacher" if index else "training the largest subnet on"
+        teacher = "the network as it came" if probed.teaches else "the largest subnet"
+        what = f"training {name} on, with {teacher} as teacher" if index else "training the largest subnet on"
         why = f"validation accuracy {100 * was:.2f}% → {100 * now:.2f}%"
         tried.append({"what": what, "kept": now >= was, "why": why})
         made.append(Made(name, archs[index], network.eval(), was, now))
     return made, tried
 
 
-def in_turns(
-    networks: Sequence[nn.Module],
-    sides: Sequence[int],
-    inputs: Inputs,
-    recipe: Recipe,
-    turns: tuple[int, int] = TURNS,
-    *,
-    growing: bool = True,
-) -> Step:
-    """A step of the largest network and of those of the others, which come fastest first, whose turn it is: each of the
-    slower half in every ``turns[0]`` steps, each of the faster half in every ``turns[1]``; of all at images that grow,
-    where they may."""
-    steps: dict[tuple[int, ...], Step] = {}
-    middle = 1 + _faster(networks)
-    slow, fast = turns
-
-    def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
-        slower = range(middle + index % slow, len(networks), slow)
-        who = (0, *range(1 + index % fast, middle, fast), *slower)
-        now = tuple(side_at(sides[i], progress) if growing else sides[i] for i in who)
-        if (key := who + now) not in steps:
-            steps[key] = family_step([networks[i] for i in who], now, inputs, recipe)
-        return steps[key](images, labels, progress, index)
-
-    return step
-
-
-def _faster(networks: Sequence[nn.Module] | nn.ModuleList) -> int:
-    """How many of the members, the largest left out, are the faster half."""
-    return (len(networks) - 1) // 2
+def _validated(shop: Workshop, key: str, network: nn.Module, side: int) -> float:
+    """Validation accuracy of ``network``, recalibrated, decided once."""
+    if key in shop.journal:
+        recalibrate(network, shop.calibration(side))
+    return float(shop.journal.once(key, partial(shop.validate, network, side)))
 
 
 def _train(
@@ -126,7 +100,7 @@ def _train(
     networks: nn.ModuleList,
     sides: Sequence[int],
     seconds: float,
-    flip: bool,
+    probed: Probed,
     tick: Tick,
     on_step: Any,
 ) -> None:
@@ -134,16 +108,9 @@ def _train(
     if shop.saved("specialised"):
         networks.load_state_dict(shop.load("specialised"))
         return
-    faster = _faster(networks)
-    turns = LONG_TURNS if shop.job.time_s >= LONG_S else TURNS
-    slower = len(networks) - 1 - faster
-    shares = 1 + slower / turns[0] + faster / turns[1]  # networks a step: clipped is the norm of all their gradients
-    recipe = replace(
-        shop.recipe,
-        peak_lr=shop.recipe.peak_lr * HANDOVER,
-        warmup=WARMUP,
-        clip_norm=shop.recipe.clip_norm * math.sqrt(shares),
-    )
+    inputs = shop.inputs("specialise", flip=probed.flip)
+    begin = time.monotonic()
+    step, recipe, pace_s = (_taught if probed.teaches else _together)(shop, networks, sides, inputs)
 
     def progress(state: Training, loss: float, lr: float) -> None:
         tick(state.progress, f"loss {loss:.3f}")
@@ -151,20 +118,69 @@ def _train(
 
     train(
         networks,
-        in_turns(
-            list(networks),
-            sides,
-            shop.inputs("specialise", flip=flip),
-            recipe,
-            turns,
-            growing=shop.given is None,
-        ),
+        step,
         shop.batches,
         recipe,
-        seconds=seconds,
+        seconds=max(1.0, seconds - (time.monotonic() - begin)),
         name="specialise",
         decide=shop.journal.once,
         checkpoint=shop.checkpoints / "specialise.safetensors",
         on_progress=progress,
+        pace_s=pace_s,
     )
     shop.save("specialised", networks.state_dict())
+
+
+def _together(
+    shop: Workshop, networks: nn.ModuleList, sides: Sequence[int], inputs: Inputs
+) -> tuple[Step, Recipe, float | None]:
+    """The largest in every step, teaching the others, whose turn it is in some."""
+    turns = LONG_TURNS if shop.job.time_s >= LONG_S else TURNS
+    fast = faster(networks)
+    shares = 1 + (len(networks) - 1 - fast) / turns[0] + fast / turns[1]
+    recipe = _clipped(replace(shop.recipe, peak_lr=HANDOVER * shop.recipe.peak_lr, warmup=WARMUP), shares)
+    return in_turns(list(networks), sides, inputs, recipe, turns, growing=shop.given is None), recipe, None
+
+
+def _taught(
+    shop: Workshop, networks: nn.ModuleList, sides: Sequence[int], inputs: Inputs
+) -> tuple[Step, Recipe, float | None]:
+    """Each in its share of the steps, taught by the network that was given, as it came; the seconds a step takes.
+
+    Rejected: the largest in every step, beside the others, which took more than all of them (docs/log.md).
+    """
+    assert shop.given is not None
+    original, side = place(shop.given.original, shop.device).eval(), shop.given.side
+
+    def rates() -> dict[str, Any]:
+        plain = (plain_step(n, inputs, shop.recipe, side=s) for n, s in zip(networks, sides, strict=True))
+        return {
+            "members": [
+                seconds_a_step(network, step, shop.batches, limit_s=0.0, timed=2)
+                for network, step in zip(networks, plain, strict=True)
+            ],
+            "teacher": _seconds_of_teaching(shop, original, side),
+        }
+
+    rate = shop.journal.once("specialise.rates", rates)
+    shares = turns_by_cost(rate["members"], rate["teacher"])
+    recipe = _clipped(shop.recipe, sum(shares))
+    pace_s = rate["teacher"] + sum(share * s for share, s in zip(shares, rate["members"], strict=True))
+    step = in_shares(list(networks), sides, shares, inputs, recipe, lambda x: original(resize(x, side)))
+    return step, recipe, pace_s
+
+
+def _seconds_of_teaching(shop: Workshop, teacher: nn.Module, side: int) -> float:
+    """Of one batch, the second of two."""
+    images, _ = next(shop.batches(0))
+    x = resize(shop.preprocess(images.to(shop.device)), side)
+    with torch.no_grad(), autocast(x.device):
+        for _ in range(2):
+            begin = time.monotonic()
+            teacher(x).sum().item()
+    return time.monotonic() - begin
+
+
+def _clipped(recipe: Recipe, networks_a_step: float) -> Recipe:
+    """Clipped is the norm of all their gradients."""
+    return replace(recipe, clip_norm=recipe.clip_norm * math.sqrt(networks_a_step))

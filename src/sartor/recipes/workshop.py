@@ -60,8 +60,9 @@ RANKING_IMAGES = 2000
 a standard error of one point, which all of them share in part. Fewer where there is no time for so many."""
 
 
-TIME_TO_LEARN_S = 300.0
-"""From this long a fit of a given network learns to slice its file as the slow exporter writes it. A choice."""
+LEARNT_FROM, LEARNING_SHARE = 6, 0.03
+"""Exports, about, from which is learnt how to slice a given network's file, and the share of the time that they may
+take: by the fast exporter, where the one that ships takes longer. A choice."""
 
 
 @dataclass
@@ -78,6 +79,11 @@ class Workshop:
     largest_batch: int = LARGEST_BATCH
     """Images; fewer where the time would do for few steps of so many."""
     ranking_images: int = RANKING_IMAGES
+    judged_images: int = VALIDATION_IMAGES
+    export_s: float = 0.0
+    """Seconds that writing the given network's file takes."""
+    knows: bool = False
+    """Whether the given network knows these images."""
 
     @cached_property
     def device(self) -> torch.device:
@@ -114,7 +120,7 @@ class Workshop:
         n = len(self.dataset.train)
         room = TRAINING_PIXELS // self.side**2
         recipe = Recipe(batch_size=max(1, min(self.largest_batch, 2 ** int(np.log2(max(2, min(n / 12, room)))))))
-        return recipe if self.given is None else recipe_for(self.given.original, recipe.batch_size)
+        return recipe if self.given is None else recipe_for(self.given.original, recipe.batch_size, knows=self.knows)
 
     def build(self, arch: Arch) -> nn.Module:
         """The plain network of ``arch`` for this data, with fresh weights, or those of the given network as it came."""
@@ -187,7 +193,7 @@ class Workshop:
     def validate(self, network: nn.Module, side: int) -> float:
         """Recalibrate ``network`` in place and return its validation accuracy in training precision."""
         recalibrate(place(network, self.device), self.calibration(side))
-        return accuracy(network.eval(), self.validation(side))
+        return accuracy(network.eval(), self.validation(side, self.judged_images))
 
     def rank(self, network: nn.Module, side: int) -> float:
         """As :meth:`validate`, on fewer images: to compare networks of one supernet, all on the same ones."""
@@ -262,8 +268,8 @@ class Workshop:
         elastic = self.given.elastic
         try:
             # The exporter that ships, whose files are another network's where it is not convolutional, where there is
-            # time for it: a second or more an export.
-            draft = self.job.time_s < TIME_TO_LEARN_S
+            # time for it.
+            draft = LEARNT_FROM * self.export_s > LEARNING_SHARE * self.job.time_s
             return OnnxSlicer(elastic.graph, self.shape(elastic.largest), draft=draft, weights=False)
         except Exception as error:  # whatever it does not know: exporting one by one is slower, and works
             self.voice.detail(f"  the exported file is not sliced: {error}")

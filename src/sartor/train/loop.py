@@ -62,6 +62,9 @@ class Recipe:
         return self.peak_lr * self.batch_size / 256 * min(rising, falling)
 
 
+PACE_SHARE = 0.05
+"""Of a training's time: what measuring its pace may take. A choice."""
+
 PLAN_EVERY_S = 20.0
 """Seconds between plan points, at most: there the rest is planned anew and a checkpoint is written."""
 
@@ -99,12 +102,14 @@ def train(
     on_progress: Callable[[Training, float, float], None] | None = None,
     check_stop: Callable[[], None] = lambda: None,
     max_steps: int | None = None,
+    pace_s: float | None = None,
 ) -> nn.Module:
     """Train ``module`` in place for ``seconds`` or ``max_steps`` steps, whichever ends first; leave it with its
     averaged (EMA) weights and return it.
 
     ``step(images, labels, progress, index)`` runs forward and backward and returns the loss; ``batches(start)`` gives
     the data from step ``start`` on. ``on_progress(state, loss, lr)`` is called each step; ``check_stop`` may raise.
+    ``pace_s``: seconds a step on average, where the caller knows; measured otherwise.
     Raises Diverged when the loss is not finite four times, naming what to check; ``checkpoint`` keeps the last good
     state.
     """
@@ -115,7 +120,8 @@ def train(
     resumed = checkpoint is not None and checkpoint.exists() and _load(checkpoint, module, optimiser, average, state)
     clock, pace = _Clock(), Pace()
     if not math.isinf(seconds):
-        paced = decide(f"{name}.pace", lambda: _measured(clock, module, step, batches, 0.1 * seconds))
+        known = None if pace_s is None else [(0.0, pace_s)]
+        paced = decide(f"{name}.pace", lambda: _measured(clock, module, step, batches, PACE_SHARE * seconds, known))
         pace = Pace(paced["samples"])
     if resumed:
         clock.elapsed = state.elapsed
@@ -274,8 +280,15 @@ def _replan(clock: _Clock, state: Training, pace: Pace, seconds: float, max_step
     return {"elapsed": elapsed, "remaining": fit if max_steps is None else min(fit, state.remaining)}
 
 
-def _measured(clock: _Clock, module: nn.Module, step: Step, batches: Batches, limit_s: float) -> dict[str, Any]:
-    samples = pace_samples(module, step, batches, limit_s=limit_s)
+def _measured(
+    clock: _Clock,
+    module: nn.Module,
+    step: Step,
+    batches: Batches,
+    limit_s: float,
+    known: list[tuple[float, float]] | None,
+) -> dict[str, Any]:
+    samples = known or pace_samples(module, step, batches, limit_s=limit_s)
     return {"samples": samples, "elapsed": clock.elapsed}
 
 

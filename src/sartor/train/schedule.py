@@ -162,11 +162,21 @@ def alike(space: Space, rng: random.Random) -> Arch:
 
 
 def nested(space: Space, rng: random.Random, progress: float, *, likely: Sequence[Arch] = ()) -> list[Turn]:
-    """The sandwich rule (arXiv:1903.05134 §3) on a network whose groups are many: the largest, the smallest, one whose
-    groups mostly keep the same share, and one between two neighbours of ``likely``, archs that are worth more (another
-    of one share where there are none)."""
-    drawn = [alike(space, rng), between(space, (space.largest(), *likely), rng) if likely else alike(space, rng)]
-    return [Turn(space.largest()), *(Turn(arch, distil=True) for arch in (space.smallest(), *drawn))]
+    """The sandwich rule (arXiv:1903.05134 §3) on a network whose groups are many: the largest, the smallest, and two
+    whose groups mostly keep the same share.
+
+    ``likely``: archs that are worth more, where a network that is not trained teaches. Then two archs between
+    neighbours of these and one of one share, and only in every fourth step the largest, which costs as much as they do,
+    and teaches nobody; the smallest, of a hundredth of the work, is of no use.
+    """
+    if not likely:
+        drawn = (space.smallest(), alike(space, rng), alike(space, rng))
+        return [Turn(space.largest()), *(Turn(arch, distil=True) for arch in drawn)]
+    chain = (space.largest(), *likely)
+    archs = [between(space, chain, rng), between(space, chain, rng), alike(space, rng)]
+    if rng.random() < 0.25:
+        archs.insert(0, space.largest())
+    return [Turn(arch, distil=True) for arch in archs]
 
 
 def between(space: Space, archs: Sequence[Arch], rng: random.Random) -> Arch:

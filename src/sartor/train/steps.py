@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -106,26 +106,34 @@ def family_step(
     *,
     labels_share: float = 0.1,
     tau: float = 1.0,
+    teacher: Callable[[Tensor], Tensor] | None = None,
+    leads: bool = True,
 ) -> Step:
     """The first network learns from the labels; the others from its outputs in this very step and a share of labels.
 
     In-place distillation (BigNAS, arXiv:2003.11142 §3.2) among networks that share no weights: the teacher goes on
-    learning, and its outputs cost nothing. Rejected: a frozen teacher, which costs a pass a step and stays as it was
-    before the time was spent. Returns the mean loss.
+    learning, and its outputs cost nothing. ``teacher``: what says the soft targets instead, from normalised images; it
+    is not trained here, so the first need not be the largest, and learns as the others do where it does not lead
+    (``leads``). Returns the mean loss.
     """
+    if teacher is None and not leads:
+        raise ValueError("without a teacher the first network leads")
 
     def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
         x, y = inputs(images, labels, index)
         total = 0.0
-        teacher: Tensor | None = None
-        for network, side in zip(networks, sides, strict=True):
+        soft: Tensor | None = None
+        if teacher is not None:
+            with torch.no_grad(), autocast(x.device):
+                soft = teacher(x)
+        for place, (network, side) in enumerate(zip(networks, sides, strict=True)):
             with autocast(x.device), QuickConvolutions():
                 logits = network(resize(x, side))
             loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-            if teacher is None:
-                teacher = logits.detach()
-            else:
-                loss = (1 - labels_share) * soft_targets(logits, teacher, tau=tau) + labels_share * loss
+            if soft is None:
+                soft = logits.detach()
+            elif place or not leads:
+                loss = (1 - labels_share) * soft_targets(logits, soft, tau=tau) + labels_share * loss
             loss.backward()
             total += float(loss.detach())
         return total / len(networks)

@@ -41,7 +41,7 @@ from sartor.records import Budget, Record
 from sartor.train.device import place
 from sartor.train.loop import Step, Training, train
 from sartor.train.schedule import SCHEDULES, nested
-from sartor.train.steps import Inputs, supernet_step
+from sartor.train.steps import TAUGHT_LABELS, Inputs, supernet_step
 
 DEFAULT_SCHEDULE = "delayed_shrinking"
 """That of the best whole fits (docs/log.md). ``benchmarks/schedules.py`` has single path ahead as a supernet, but its
@@ -300,7 +300,8 @@ def _supernet_step(shop: Workshop, supernet: Supernet | Elastic, probed: Probed,
     if shop.given is None:
         return supernet_step(supernet, growing(SCHEDULES[shop.job.schedule]), inputs, shop.recipe)
     teacher = shop.given.original if probed.teaches else None
-    return supernet_step(supernet, partial(nested, likely=probed.likely), inputs, shop.recipe, teacher=teacher)
+    schedule = partial(nested, likely=probed.likely)
+    return supernet_step(supernet, schedule, inputs, shop.recipe, teacher=teacher, labels_share=TAUGHT_LABELS)
 
 
 def _nearest(shop: Workshop, records: Sequence[Any], dropped: Sequence[dict[str, str]]) -> str:

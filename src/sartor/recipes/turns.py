@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sartor.recipes.growth import side_at
 from sartor.train.loop import Recipe, Step
-from sartor.train.steps import Inputs, family_step
+from sartor.train.steps import TAUGHT_LABELS, Inputs, family_step
 
 TURNS, LONG_TURNS = (1, 2), (2, 4)
 """The slower and the faster half of the members are trained in every so many steps, the largest in all. All in all of
@@ -65,7 +65,15 @@ def in_shares(
         if who not in steps:
             chosen = [networks[i] for i in who]
             leads = 0 in who
-            steps[who] = family_step(chosen, [sides[i] for i in who], inputs, recipe, teacher=teacher, leads=leads)
+            steps[who] = family_step(
+                chosen,
+                [sides[i] for i in who],
+                inputs,
+                recipe,
+                labels_share=TAUGHT_LABELS,
+                teacher=teacher,
+                leads=leads,
+            )
         return steps[who](images, labels, progress, index)
 
     return step

@@ -111,6 +111,7 @@ def _train(
     inputs = shop.inputs("specialise", flip=probed.flip)
     begin = time.monotonic()
     step, recipe, pace_s = (_taught if probed.teaches else _together)(shop, networks, sides, inputs)
+    left = shop.journal.once("specialise.seconds", lambda: max(1.0, seconds - (time.monotonic() - begin)))
 
     def progress(state: Training, loss: float, lr: float) -> None:
         tick(state.progress, f"loss {loss:.3f}")
@@ -121,7 +122,7 @@ def _train(
         step,
         shop.batches,
         recipe,
-        seconds=max(1.0, seconds - (time.monotonic() - begin)),
+        seconds=float(left),
         name="specialise",
         decide=shop.journal.once,
         checkpoint=shop.checkpoints / "specialise.safetensors",

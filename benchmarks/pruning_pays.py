@@ -43,7 +43,7 @@ from sartor.records import parse_quantity
 from sartor.train.augment import Preprocess
 from sartor.train.loop import Recipe, train
 from sartor.train.recalibrate import accuracy, recalibrate
-from sartor.train.steps import Inputs, plain_step
+from sartor.train.steps import TAUGHT_LABELS, Inputs, family_step, plain_step
 
 SARTOR = ("fisher", "l2")
 TORCH_PRUNING = ("taylor", "magnitude", "lamp", "bn_scale", "hessian")
@@ -62,13 +62,20 @@ class Bench:
         self.data: Dataset = open_data(source)
         self.preprocess = Preprocess(self.data.mean, self.data.std)
 
-    def train(self, model: nn.Module, recipe: Recipe, seconds: float, seed: int) -> None:
+    def train(
+        self, model: nn.Module, recipe: Recipe, seconds: float, seed: int, *, teacher: nn.Module | None = None
+    ) -> None:
+        """By the labels, or where there is a ``teacher`` by what it says, too, as members of a fit are."""
         inputs = Inputs(self.preprocess, torch.device("cpu"), seed=seed, shift=2, flip=True)
 
         def batches(start: int) -> Iterator[Any]:
             return shuffled(self.data.train, recipe.batch_size, seed=seed, start=start)
 
-        train(model.train(), plain_step(model, inputs, recipe, side=SHAPE[1]), batches, recipe, seconds=seconds)
+        step = plain_step(model, inputs, recipe, side=SHAPE[1])
+        if teacher is not None:
+            side, share = [SHAPE[1]], TAUGHT_LABELS
+            step = family_step([model], side, inputs, recipe, teacher=teacher, leads=False, labels_share=share)
+        train(model.train(), step, batches, recipe, seconds=seconds)
         self.recalibrate(model)
 
     def recalibrate(self, model: nn.Module) -> None:

@@ -67,7 +67,7 @@ def trained(
     bench: Bench, small: nn.Module, teacher: nn.Module, lr: float, labels: float, steps: int, seed: int
 ) -> tuple[float, float]:
     """Seconds that training took, and validation accuracy then."""
-    recipe = replace(recipe_for(small, BATCH), peak_lr=lr)
+    recipe = replace(recipe_for(small, BATCH, cut=True), peak_lr=lr)
     inputs = Inputs(bench.preprocess, torch.device("cpu"), seed=seed, shift=2, flip=True)
     if labels == 1:
         step = plain_step(small, inputs, recipe, side=SHAPE[1])

@@ -6,13 +6,18 @@ import copy
 import itertools
 import json
 import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from recipes.nets import BLOCK
@@ -28,7 +33,7 @@ from sartor.recipes.explore import worth_having
 from sartor.recipes.fit import fit
 from sartor.recipes.given import name_of, open_given
 from sartor.recipes.probe import SMALLEST_BATCH, STEPS_FOR_A_SUPERNET, probe_given
-from sartor.recipes.run import Run
+from sartor.recipes.run import Run, open_run
 from sartor.recipes.worth import LIKELY, judge_worth
 from sartor.records import Arch, Budget, Record
 from sartor.train.loop import Recipe
@@ -44,7 +49,7 @@ NETS = (
 def small(classes=10):
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(1, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU(), Block(24), Block(24),
+        nn.Conv2d(1, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU(), Block(24), nn.Dropout(0.05), Block(24),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, classes),
     ), (1, 8, 8)
 
@@ -77,12 +82,17 @@ def weights(nets: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def command(nets: str, weights: Path, out: Path) -> list[str]:
+    options = ["--model", f"{nets}:small", "--weights", str(weights), "--time", "40s", "--out", str(out)]
+    return [sys.executable, "-m", "sartor.cli", "fit", "digits", *options]
+
+
 @pytest.fixture(scope="module")
 def run(nets: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("runs") / "run"
-    found = fit("digits", model=f"{nets}:small", weights=weights, time_s=40, out=out, verbosity=0)
-    assert found is not None
-    return found
+    done = subprocess.run(command(nets, weights, out), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return open_run(out)
 
 
 def test_its_cuts_are_the_front(run: Run) -> None:
@@ -97,6 +107,33 @@ def test_its_cuts_are_the_front(run: Run) -> None:
     )
     assert came["accuracy_test"] > 0.9
     assert run.info["arguments"]["model"].split()[0].endswith("nets.py:small")
+
+
+@pytest.mark.heavy
+def test_killed_and_gone_on_with(run: Run, nets: str, weights: Path, tmp_path: Path) -> None:
+    """On the same plan, killed while it is searched and while its members are trained: the same front, to the last
+    bit. The network has dropout, which draws at random."""
+    out = tmp_path / "run"
+    out.mkdir()
+    shutil.copy(run.path / "journal.jsonl", out / "journal.jsonl")
+    stages = {t["stage"]: t["seconds"] for t in json.loads((run.path / "run.json").read_text())["times"]}
+    until = sum(stages[name] for name in ("data", "probe", "supernet"))
+    for moment in (until, until + stages["specialise"] / 2):
+        process = subprocess.Popen(command(nets, weights, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert json.loads((out / "run.json").read_text())["status"] != "done"
+    done = subprocess.run(command(nets, weights, out), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+    def said(path: Path) -> list[tuple[str, str, float, float]]:
+        return [(r.name, r.arch.key, r.metrics["accuracy_val"], r.metrics["size_bytes"]) for r in open_run(path).front]
+
+    assert said(out) == said(run.path)
+    for record in run.front:
+        mine, theirs = (load_file(p / "models" / record.name / "model.safetensors") for p in (out, run.path))
+        assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
 
 
 def test_members_say_what_was_cut(run: Run) -> None:

@@ -69,6 +69,22 @@ def test_the_order_of_batches_does_not_matter_and_twice_is_once():
         assert torch.equal(states[0][name], states[2][name])
 
 
+def test_dropout_draws_nothing():
+    """The statistics are those of the network that is shipped, and the same each time; nothing is drawn."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5), nn.BatchNorm2d(4)).train()
+    images = torch.randn(16, 3, 8, 8)
+    state = torch.get_rng_state()
+    recalibrate(net, [images])
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.testing.assert_close(net[2].running_mean, net[0](images).mean((0, 2, 3)), atol=1e-2, rtol=1e-2)  # bf16
+    assert all(module.training for module in net.modules())
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5))
+    given = iter([images])
+    recalibrate(plain, given)
+    assert next(given) is images, "nothing to recalibrate: no image is asked for"
+
+
 def test_accuracy_counts():
     images = torch.eye(4)[torch.tensor([0, 1, 2, 3, 3, 2])]
     labels = torch.tensor([0, 1, 2, 3, 0, 0])

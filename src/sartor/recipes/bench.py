@@ -142,11 +142,11 @@ class Bench:
         return accuracy(network.eval(), images)
 
 
-def recipe_for(network: nn.Module, batch_size: int, *, knows: bool = True) -> Recipe:
-    """For a network that is trained already, and is cut. With batch norms SGD at a quarter of what one from scratch
-    gets, which left cuts better than an eighth (docs/log.md), which is for one that does not know these images yet
-    (``knows``); without, which are transformers mostly, AdamW. Muon is left out: it sets the size of weights anew,
-    which only a batch norm behind each of them undoes. Choices."""
+def recipe_for(network: nn.Module, batch_size: int, *, cut: bool = False) -> Recipe:
+    """For a network that is trained already. With batch norms SGD at an eighth of what one from scratch gets, or a
+    quarter where it was ``cut`` and knows these images (``benchmarks/taught.py``, docs/log.md); without, which are
+    transformers mostly, AdamW. Muon is left out: it sets the size of weights anew, which only a batch norm behind each
+    of them undoes. Choices."""
     if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
-        return Recipe(optimiser="sgd", peak_lr=0.1 if knows else 0.05, batch_size=batch_size)
+        return Recipe(optimiser="sgd", peak_lr=0.1 if cut else 0.05, batch_size=batch_size)
     return Recipe(optimiser="adamw", peak_lr=2e-3, weight_decay=0.05, batch_size=batch_size)

@@ -65,7 +65,7 @@ def conclude(
             "accuracy_val": record.metrics["accuracy_val"],
             "accuracy_test": _test(shop, record)[0],
             "latency_ms": record.metrics["latency_ms"],
-            "note": "of the same run; it taught the others while it was trained",
+            "note": "of the same run, trained beside the others",
         }
         for record in proof.measured
         if record.name.removesuffix("-int8") == "largest" and record.precision == shop.job.precision[0]

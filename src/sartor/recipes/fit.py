@@ -30,7 +30,7 @@ from sartor.recipes.given import name_of, open_given
 from sartor.recipes.growth import growing
 from sartor.recipes.job import Job, data_name
 from sartor.recipes.journal import Journal
-from sartor.recipes.plan import TAUGHT, Clock, plan, provable
+from sartor.recipes.plan import GIVEN, STAGES, TAUGHT, Clock, plan, provable
 from sartor.recipes.probe import Probed, describe, probe, probe_given
 from sartor.recipes.prove import prove
 from sartor.recipes.run import Run, open_run
@@ -99,7 +99,7 @@ def fit(
     )
     voice = Voice(verbosity, sys.stdout if dry_run else sys.stderr)
     voice.say(f"Plan for {_duration(time_s)} on {data_name(data)}:")
-    for line in plan(time_s).lines():
+    for line in plan(time_s, STAGES if model is None else GIVEN).lines():
         voice.say(line)
     if dry_run:
         voice.say(f"  {look(data)}")
@@ -147,7 +147,7 @@ def fit(
 def _work(shop: Workshop) -> None:
     job, path, clock, voice, dataset = shop.job, shop.path, shop.clock, shop.voice, shop.dataset
     dataset.write_splits(path / "splits.json")
-    note(path, data=about(dataset), plan=plan(job.time_s).to_dict())
+    note(path, data=about(dataset), plan=plan(job.time_s, STAGES if shop.given is None else GIVEN).to_dict())
     voice.say(
         f"  {len(dataset.train):,} train, {len(dataset.val):,} validation, {len(dataset.test):,} test images "
         f"of {len(dataset.classes)} classes at {dataset.resolution} pixels"
@@ -171,6 +171,7 @@ def _work(shop: Workshop) -> None:
         if probed.teaches:
             clock.stages = TAUGHT
             note(path, plan=plan(job.time_s, TAUGHT).to_dict())
+            voice.say("  it knows these images, and teaches: most of the time goes into the members")
         else:
             voice.say("  it does not know these images yet: it learns from their labels, not from itself as it came")
     voice.say(
@@ -203,7 +204,7 @@ def _work(shop: Workshop) -> None:
     voice.say(f"  {len(evaluated)} networks measured, {explored.ranked:,} ranked; {len(chosen)} go on")
 
     seconds = clock.begin("specialise", job.time_s)
-    curve = Curve("specialise, mean of the members", shop.checkpoints / "curve-specialise.json", clock)
+    curve = Curve("specialise, mean of those trained in a step", shop.checkpoints / "curve-specialise.json", clock)
     with voice.stage("specialise", seconds) as tick:
         made, tuned = specialise(shop, supernet, chosen, seconds, probed, tick, curve.add)
     curve.save()

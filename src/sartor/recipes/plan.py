@@ -32,12 +32,15 @@ STAGES = {
 }
 """In order. The data's opening and the report come out of the last one's slack."""
 
-TAUGHT = STAGES | {
+GIVEN = STAGES | {"probe": replace(STAGES["probe"], what="judge the network as it came, and what matters in it")}
+"""Of a network that was given."""
+
+TAUGHT = GIVEN | {
     "supernet": replace(STAGES["supernet"], share=0.15),
     "specialise": Stage("train the front's members on, taught by the network as it came", 0.64),
 }
-"""Of a network that was given and knows the images: its cuts start near to where they end, and few steps of a supernet
-left them no better than the cuts as they are (docs/log.md)."""
+"""Of one that knows the images: its cuts start near to where they end, and a supernet, whose steps are those of four
+networks, adds little to that in the same time (docs/log.md)."""
 
 MOST_FOR_LEAST = 0.5
 """Of the time: what the stages' least seconds may claim of a very short fit."""

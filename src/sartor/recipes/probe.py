@@ -83,21 +83,21 @@ twenty-minute fits whose networks were too large and too small (docs/log.md)."""
 
 
 PASSES_A_STEP = 7
-"""Forward passes that a supernet's step takes, for each image: a gradient is two more; the largest arch and two of
-middling size, the smallest, and the teacher."""
+"""Forward passes that a supernet's step takes, for each image, at most: a gradient is two more; the largest arch and
+two or three of middling size, and the teacher."""
 
 STEPS_FOR_A_SUPERNET, SMALLEST_BATCH = 30, 16
 """Of a given network, that its batch is made small enough for; and images that it has at least, for batch norms. Not
-more: 36 steps of 256 images left the cuts of a ResNet-56 as good as 170 of 32, which are slower by the image, and the
-members better (docs/log.md)."""
+more: small batches are slower by the image (docs/log.md)."""
 
 
 GIVEN_BATCH = 128
 """Of a given network's training, where there is time: cuts that are trained for a minute or two want steps."""
 
-JUDGED_SHARE, JUDGED_NETWORKS, LEAST_JUDGED = 0.03, 5, 1000
-"""Of a fit's time: what judging members before and after their training may take, about as many networks of full size;
-and validation images they are judged by at least. Choices."""
+JUDGED_SHARE, JUDGED_PASSES, LEAST_JUDGED = 0.05, 12, 500
+"""Of a fit's time: what judging members before and after their training may take; forward passes of the whole network
+for each image of it, as six of half its size are recalibrated and judged twice; and images that they are judged by, and
+recalibrated on, at least. Choices."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def probe_given(shop: Workshop, seconds: float, tick: Tick) -> Probed:
             "s_an_image": an_image,
         }
 
-    def batch() -> int:
+    def batch(teaches: bool) -> int:
         a_step = PASSES_A_STEP * held["s_an_image"]
         supernet_s = plan(shop.job.time_s, TAUGHT if teaches else STAGES).seconds["supernet"]
         most = supernet_s / (STEPS_FOR_A_SUPERNET * max(1e-9, a_step))
@@ -176,10 +176,9 @@ def probe_given(shop: Workshop, seconds: float, tick: Tick) -> Probed:
     held = dict(shop.journal.once("given", judge))
     classes = len(shop.dataset.classes)
     flip = may_mirror(held["accuracy"], held["mirrored"], classes)
-    teaches = shop.knows = knows(held["accuracy"], classes)
-    judged = int(JUDGED_SHARE * shop.job.time_s / (JUDGED_NETWORKS * max(1e-9, held["s_an_image"])))
-    shop.judged_images = min(shop.judged_images, max(LEAST_JUDGED, judged))
-    shop.largest_batch = int(shop.journal.once("given.batch", batch))
+    teaches = knows(held["accuracy"], classes)
+    judged = int(JUDGED_SHARE * shop.job.time_s / (JUDGED_PASSES * max(1e-9, held["s_an_image"])))
+    shop.know(teaches, max(LEAST_JUDGED, judged), int(shop.journal.once("given.batch", partial(batch, teaches))))
     likely = judge_worth(shop, seconds, held["s_an_image"], tick) if teaches else ()
     return Probed(elastic.space, flip, [], 0, 0, teaches=teaches, given=held, export_s=export_s, likely=likely)
 

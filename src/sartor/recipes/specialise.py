@@ -1,8 +1,10 @@
-"""Train the chosen members on, each on its own weights, with the largest subnet as teacher, in one loop."""
+"""Train the chosen members on, each on its own weights, in one loop: taught by the largest subnet, which learns beside
+them, or by the network that was given."""
 
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +22,8 @@ from sartor.recipes.voice import Tick
 from sartor.recipes.workshop import Workshop
 from sartor.records import Arch, Record
 from sartor.train.device import autocast, place
-from sartor.train.loop import Recipe, Step, Training, seconds_a_step, train
-from sartor.train.recalibrate import recalibrate
+from sartor.train.loop import Recipe, Step, Training, pace_samples, train
+from sartor.train.recalibrate import accuracy
 from sartor.train.steps import Inputs, plain_step
 
 HANDOVER = 0.5
@@ -31,6 +33,13 @@ the new shares of the time (docs/log.md)."""
 
 WARMUP = 0.02
 """Of the members' training: their momentum starts from nothing."""
+
+STILL_LEARNING = 0.02
+"""A supernet whose largest network is better than the given one by more goes on learning and teaches; the given one,
+which stays as it is, does not. A choice."""
+
+RATED, RATING_SHARE = 3, 0.03
+"""Steps of each member that are timed for its share of the training, and the share of that which timing may take."""
 
 LONG_S = 3600.0
 """Shorter ones were not tried."""
@@ -62,27 +71,37 @@ def specialise(
     given network that knows the images does that as it came, and is where the largest starts. The largest comes first
     in the list: it is what doing nothing but training gives.
     """
+    begin = time.monotonic()
     largest = supernet.space.largest()
     archs = [largest, *(r.arch for r in chosen if r.arch != largest)]
     sides = [int(a["resolution"]) for a in archs]
     networks = nn.ModuleList(place(supernet.extract(a), shop.device) for a in archs)
-    if shop.given is not None and probed.teaches:  # it taught the supernet, which need not be as good at its largest
-        networks[0].load_state_dict(shop.given.original.state_dict())
     before = [
         _validated(shop, f"specialise.before.{index}", network, side)
         for index, (network, side) in enumerate(zip(networks, sides, strict=True))
     ]
+    taught = False
+    if shop.given is not None and probed.teaches:
+        original = place(shop.given.original, shop.device).eval()
+        judge = partial(accuracy, original, shop.validation(sides[0], shop.judged_images))
+        came = float(shop.journal.once("specialise.came", judge))
+        taught = came >= before[0] - STILL_LEARNING
+        if came >= before[0]:
+            before[0] = came
+            networks[0].load_state_dict(original.state_dict())
     untouched = [{k: v.clone() for k, v in network.state_dict().items()} for network in networks]
-    _train(shop, networks, sides, seconds, probed, tick, on_step)
+    judging = 2 * (time.monotonic() - begin)  # and as long again when they are trained
+    _train(shop, networks, sides, max(seconds / 2, seconds - judging), probed.flip, taught, tick, on_step)
     made, tried = [], []
     for index, (network, side) in enumerate(zip(networks, sides, strict=True)):
         name = f"m{index}" if index else "largest"
         was, now = before[index], _validated(shop, f"specialise.{name}", network, side)
         if now < was:
             network.load_state_dict(untouched[index])
-        teacher = "the network as it came" if probed.teaches else "the largest subnet"
+        teacher = "the network as it came" if taught else "the largest subnet"
         what = f"training {name} on, with {teacher} as teacher" if index else "training the largest subnet on"
-        why = f"validation accuracy {100 * was:.2f}% → {100 * now:.2f}%"
+        n = min(shop.judged_images, shop.validation_images)
+        why = f"validation accuracy {100 * was:.2f}% → {100 * now:.2f}% on {n:,} images"
         tried.append({"what": what, "kept": now >= was, "why": why})
         made.append(Made(name, archs[index], network.eval(), was, now))
     return made, tried
@@ -91,7 +110,7 @@ def specialise(
 def _validated(shop: Workshop, key: str, network: nn.Module, side: int) -> float:
     """Validation accuracy of ``network``, recalibrated, decided once."""
     if key in shop.journal:
-        recalibrate(network, shop.calibration(side))
+        shop.recalibrated(network, side)
     return float(shop.journal.once(key, partial(shop.validate, network, side)))
 
 
@@ -100,7 +119,8 @@ def _train(
     networks: nn.ModuleList,
     sides: Sequence[int],
     seconds: float,
-    probed: Probed,
+    flip: bool,
+    taught: bool,
     tick: Tick,
     on_step: Any,
 ) -> None:
@@ -108,10 +128,11 @@ def _train(
     if shop.saved("specialised"):
         networks.load_state_dict(shop.load("specialised"))
         return
-    inputs = shop.inputs("specialise", flip=probed.flip)
-    begin = time.monotonic()
-    step, recipe, pace_s = (_taught if probed.teaches else _together)(shop, networks, sides, inputs)
-    left = shop.journal.once("specialise.seconds", lambda: max(1.0, seconds - (time.monotonic() - begin)))
+    inputs, begin = shop.inputs("specialise", flip=flip), time.monotonic()
+    step, recipe, pace_s = (
+        _taught(shop, networks, sides, inputs, seconds) if taught else _together(shop, networks, sides, inputs)
+    )
+    left = shop.journal.once("specialise.seconds", lambda: max(seconds / 2, seconds - (time.monotonic() - begin)))
 
     def progress(state: Training, loss: float, lr: float) -> None:
         tick(state.progress, f"loss {loss:.3f}")
@@ -144,7 +165,7 @@ def _together(
 
 
 def _taught(
-    shop: Workshop, networks: nn.ModuleList, sides: Sequence[int], inputs: Inputs
+    shop: Workshop, networks: nn.ModuleList, sides: Sequence[int], inputs: Inputs, seconds: float
 ) -> tuple[Step, Recipe, float | None]:
     """Each in its share of the steps, taught by the network that was given, as it came; the seconds a step takes.
 
@@ -153,15 +174,16 @@ def _taught(
     assert shop.given is not None
     original, side = place(shop.given.original, shop.device).eval(), shop.given.side
 
+    limit_s = RATING_SHARE * seconds / len(networks)
+
+    def rate_of(network: nn.Module, side: int) -> float:
+        step = plain_step(network, inputs, shop.recipe, side=side)
+        samples = pace_samples(network, step, shop.batches, limit_s=limit_s, timed=RATED)
+        return statistics.median(s for _, s in samples)
+
     def rates() -> dict[str, Any]:
-        plain = (plain_step(n, inputs, shop.recipe, side=s) for n, s in zip(networks, sides, strict=True))
-        return {
-            "members": [
-                seconds_a_step(network, step, shop.batches, limit_s=0.0, timed=2)
-                for network, step in zip(networks, plain, strict=True)
-            ],
-            "teacher": _seconds_of_teaching(shop, original, side),
-        }
+        members = [rate_of(network, side) for network, side in zip(networks, sides, strict=True)]
+        return {"members": members, "teacher": _seconds_of_teaching(shop, original, side)}
 
     rate = shop.journal.once("specialise.rates", rates)
     shares = turns_by_cost(rate["members"], rate["teacher"])
@@ -172,14 +194,16 @@ def _taught(
 
 
 def _seconds_of_teaching(shop: Workshop, teacher: nn.Module, side: int) -> float:
-    """Of one batch, the second of two."""
+    """Of one batch, median; the first warms up."""
     images, _ = next(shop.batches(0))
     x = resize(shop.preprocess(images.to(shop.device)), side)
+    taken = []
     with torch.no_grad(), autocast(x.device):
-        for _ in range(2):
+        for _ in range(1 + RATED):
             begin = time.monotonic()
             teacher(x).sum().item()
-    return time.monotonic() - begin
+            taken.append(time.monotonic() - begin)
+    return statistics.median(taken[1:])
 
 
 def _clipped(recipe: Recipe, networks_a_step: float) -> Recipe:

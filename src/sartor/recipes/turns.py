@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
@@ -61,31 +62,34 @@ def in_shares(
     steps: dict[tuple[int, ...], Step] = {}
 
     def step(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
-        who = tuple(i for i, share in enumerate(shares) if int((index + 1) * share) > int(index * share))
+        # Rounded up: all are trained in the first step, while the learning rate rises.
+        who = tuple(i for i, share in enumerate(shares) if math.ceil((index + 1) * share) > math.ceil(index * share))
         if who not in steps:
             chosen = [networks[i] for i in who]
-            leads = 0 in who
+            alone = who == (0,)  # nobody listens
             steps[who] = family_step(
                 chosen,
                 [sides[i] for i in who],
                 inputs,
                 recipe,
                 labels_share=TAUGHT_LABELS,
-                teacher=teacher,
-                leads=leads,
+                teacher=None if alone else teacher,
+                leads=0 in who,
             )
         return steps[who](images, labels, progress, index)
 
     return step
 
 
-SKEW = 1.5
-"""In equal time, four cuts of a ResNet-56 at 19, 38, 62 and 100 % gained 15, 5, 1.3 and 0 points (docs/log.md)."""
+SKEW, LEAST_SHARE = 1.5, 0.05
+"""Small cuts gain ten points in the time in which large ones gain one (docs/log.md); and steps enough for averages of
+weights to mean something. Choices."""
 
 
 def turns_by_cost(seconds: Sequence[float], teacher_s: float, skew: float = SKEW) -> list[float]:
     """In which share of the steps networks that take ``seconds`` a step are trained: the cheapest in every step, with
     all that cost less than half as much as the teacher's word, for which every step waits. The others get as much time
-    (``skew`` 1), or less (``skew`` above): small ones lose most by the cut, and gain most in a second."""
+    (``skew`` 1), or less (``skew`` above): small ones lose most by the cut, and gain most in a second. None has less
+    than ``LEAST_SHARE``."""
     least = max(min(seconds), teacher_s / 2)
-    return [min(1.0, (least / s) ** skew) for s in seconds]
+    return [max(LEAST_SHARE, min(1.0, (least / s) ** skew)) for s in seconds]

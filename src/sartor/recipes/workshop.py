@@ -85,6 +85,13 @@ class Workshop:
     knows: bool = False
     """Whether the given network knows these images."""
 
+    def know(self, knows: bool, judged_images: int, largest_batch: int) -> None:
+        """What the probe found of the given network: whether it knows these images, by how many of them networks are
+        judged, and how many are a batch."""
+        self.knows, self.largest_batch = knows, largest_batch
+        self.judged_images = min(judged_images, VALIDATION_IMAGES)
+        self.__dict__.pop("recipe", None)
+
     @cached_property
     def device(self) -> torch.device:
         return pick_device()
@@ -120,7 +127,7 @@ class Workshop:
         n = len(self.dataset.train)
         room = TRAINING_PIXELS // self.side**2
         recipe = Recipe(batch_size=max(1, min(self.largest_batch, 2 ** int(np.log2(max(2, min(n / 12, room)))))))
-        return recipe if self.given is None else recipe_for(self.given.original, recipe.batch_size, knows=self.knows)
+        return recipe if self.given is None else recipe_for(self.given.original, recipe.batch_size, cut=self.knows)
 
     def build(self, arch: Arch) -> nn.Module:
         """The plain network of ``arch`` for this data, with fresh weights, or those of the given network as it came."""
@@ -191,9 +198,14 @@ class Workshop:
             yield resize(self.preprocess(images.to(self.device)), side), labels
 
     def validate(self, network: nn.Module, side: int) -> float:
-        """Recalibrate ``network`` in place and return its validation accuracy in training precision."""
-        recalibrate(place(network, self.device), self.calibration(side))
+        """Recalibrate ``network`` in place and return its validation accuracy in training precision, on
+        ``judged_images`` at most."""
+        self.recalibrated(network, side)
         return accuracy(network.eval(), self.validation(side, self.judged_images))
+
+    def recalibrated(self, network: nn.Module, side: int) -> None:
+        """Batch norms' statistics anew, in place, on as many images as it is judged by."""
+        recalibrate(place(network, self.device), self.calibration(side, self.judged_images))
 
     def rank(self, network: nn.Module, side: int) -> float:
         """As :meth:`validate`, on fewer images: to compare networks of one supernet, all on the same ones."""

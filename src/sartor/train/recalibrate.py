@@ -15,15 +15,20 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     """Replace every batch norm's running statistics by their plain mean over ``batches`` (normalised images).
 
     Returns ``model``, changed in place, every part of it in the mode it was in. SPOS (arXiv:1904.00420 §3.4), BigNAS. A
-    cumulative average instead of momentum: 8 batches count the same, the first as the last.
+    cumulative average instead of momentum: 8 batches count the same, the first as the last. All else is as in
+    inference: dropout and stochastic depth would draw other statistics each time, of another network than is shipped.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return model
     modes = [(module, module.training) for module in model.modules()]
     momenta = [m.momentum for m in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    model.train()
+    model.eval()
+    for norm in norms:
+        norm.train()
     device = next(model.parameters()).device
     try:
         with autocast(device):

@@ -19,9 +19,8 @@ from sartor.train.loop import Recipe, Step
 from sartor.train.schedule import Schedule
 
 TAUGHT_LABELS = 0.5
-"""Of the loss: the labels' share where a network that is not trained teaches. With a tenth, cuts learn its mistakes: a
-ResNet-56 of 83 % left one of 19 % of the work at 75.2 % after 363 steps, with a half at 78.9 % after 280, and labels
-alone at 77.3 % after 260 (docs/log.md)."""
+"""Of the loss: the labels' share where a network that is not trained teaches. With a tenth, cuts learn its mistakes;
+with labels alone they learn more slowly (``benchmarks/taught.py``, docs/log.md)."""
 
 
 class Inputs:

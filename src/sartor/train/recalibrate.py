@@ -11,12 +11,13 @@ from sartor.train.device import autocast
 
 
 @torch.no_grad()
+@torch.random.fork_rng(devices=[])
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     """Replace every batch norm's running statistics by their plain mean over ``batches`` (normalised images).
 
     Returns ``model``, changed in place, every part of it in the mode it was in. SPOS (arXiv:1904.00420 §3.4), BigNAS. A
-    cumulative average instead of momentum: 8 batches count the same, the first as the last. All else is as in
-    inference: dropout and stochastic depth would draw other statistics each time, of another network than is shipped.
+    cumulative average instead of momentum: 8 batches count the same, the first as the last. Nothing is dropped out,
+    as in the network that is shipped; what draws otherwise (stochastic depth) draws the same each time.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
@@ -26,11 +27,13 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    model.eval()
-    for norm in norms:
-        norm.train()
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
     device = next(model.parameters()).device
     try:
+        torch.manual_seed(0)
         with autocast(device):
             for images in batches:
                 model(images)

@@ -39,8 +39,8 @@ TAUGHT = GIVEN | {
     "supernet": replace(STAGES["supernet"], share=0.15),
     "specialise": Stage("train the front's members on, taught by the network as it came", 0.64),
 }
-"""Of one that knows the images: its cuts start near to where they end, and a supernet, whose steps are those of four
-networks, adds little to that in the same time (docs/log.md)."""
+"""Of one that knows the images: its cuts start near to where they end, and a supernet's step costs as much as those of
+three or four of them. A choice between the fits in docs/log.md."""
 
 MOST_FOR_LEAST = 0.5
 """Of the time: what the stages' least seconds may claim of a very short fit."""

@@ -81,15 +81,17 @@ def in_shares(
     return step
 
 
-SKEW, LEAST_SHARE = 1.5, 0.05
-"""Small cuts gain ten points in the time in which large ones gain one (docs/log.md); and steps enough for averages of
-weights to mean something. Choices."""
+LEAST_SHARE = 0.05
+"""Of the steps: with fewer, averages of weights mean nothing. A choice."""
 
 
-def turns_by_cost(seconds: Sequence[float], teacher_s: float, skew: float = SKEW) -> list[float]:
+def turns_by_cost(seconds: Sequence[float], teacher_s: float) -> list[float]:
     """In which share of the steps networks that take ``seconds`` a step are trained: the cheapest in every step, with
-    all that cost less than half as much as the teacher's word, for which every step waits. The others get as much time
-    (``skew`` 1), or less (``skew`` above): small ones lose most by the cut, and gain most in a second. None has less
-    than ``LEAST_SHARE``."""
+    all that cost less than half as much as the teacher's word, for which every step waits; the others so that they get
+    as much time as it, and ``LEAST_SHARE`` at least.
+
+    Rejected: still less for large ones, which lose less by the cut; those of half of the work and more fell behind
+    (docs/log.md).
+    """
     least = max(min(seconds), teacher_s / 2)
-    return [max(LEAST_SHARE, min(1.0, (least / s) ** skew)) for s in seconds]
+    return [max(LEAST_SHARE, min(1.0, least / s)) for s in seconds]

@@ -19,8 +19,8 @@ from sartor.train.loop import Recipe, Step
 from sartor.train.schedule import Schedule
 
 TAUGHT_LABELS = 0.5
-"""Of the loss: the labels' share where a network that is not trained teaches. With a tenth, cuts learn its mistakes;
-with labels alone they learn more slowly (``benchmarks/taught.py``, docs/log.md)."""
+"""Of the loss: the labels' share where a network that is not trained teaches. A choice: after a hundred steps a half, a
+tenth and labels alone are as good (``benchmarks/taught.py``, docs/log.md), and a teacher's mistakes weigh more later."""
 
 
 class Inputs:

@@ -19,8 +19,8 @@ from sartor.train.loop import Recipe, Step
 from sartor.train.schedule import Schedule
 
 TAUGHT_LABELS = 0.5
-"""Of the loss: the labels' share where a network that is not trained teaches. A choice: after a hundred steps a half, a
-tenth and labels alone are as good (``benchmarks/taught.py``, docs/log.md), and a teacher's mistakes weigh more later."""
+"""Of the loss: the labels' share where a network that is not trained teaches. A choice: after a hundred steps a half,
+a tenth and labels alone are as good (``benchmarks/taught.py``, docs/log.md)."""
 
 
 class Inputs:

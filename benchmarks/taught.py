@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", default="resnet56", choices=list(NETS))
     parser.add_argument("--train", default="15m")
-    parser.add_argument("--shares", default="0.2,0.4")
+    parser.add_argument("--shares", type=lambda text: [float(x) for x in text.split(",")], default=[0.2, 0.4])
     parser.add_argument("--steps", type=int, default=260)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "cifar10")
@@ -50,7 +50,7 @@ def main() -> None:
     bench = Bench(options.data)
     model = base(bench, options.net, parse_quantity(options.train, "time"), options.cache).eval()
     print(f"as it came: {100 * bench.judge(model, 'val'):.2f}%")
-    for share in map(float, options.shares.split(",")):
+    for share in options.shares:
         evidence = bench.evidence(options.seed)
         small = prune(model, torch.zeros(2, *SHAPE), macs=share, depth=True, batches=evidence)
         print(f"{share:.0%} of the multiply-accumulates, right after the cut: {100 * bench.judge(small, 'val'):.2f}%")

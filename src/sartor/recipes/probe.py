@@ -90,9 +90,9 @@ STEPS_FOR_A_SUPERNET, SMALLEST_BATCH = 30, 16
 """Of a given network, that its batch is made small enough for; and images that it has at least, for batch norms. Not
 more: small batches are slower by the image (docs/log.md)."""
 
-
 GIVEN_BATCH = 128
-"""Of a given network's training, where there is time: cuts that are trained for a minute or two want steps."""
+"""Of a given network's training, where there is time: cuts that are trained for a minute or two get more steps so. A
+choice."""
 
 JUDGED_SHARE, JUDGED_PASSES, LEAST_JUDGED = 0.05, 12, 500
 """Of a fit's time: what judging members before and after their training may take; forward passes of the whole network

@@ -29,7 +29,7 @@ from sartor.train.steps import Inputs, plain_step
 HANDOVER = 0.5
 """Of the peak learning rate: where the supernet's training ends and the members' goes on, down to zero. One triangle
 over both: bringing the supernet to zero and starting again spends a second descent. A choice, tried only together with
-the new shares of the time (docs/log.md)."""
+the new shares of the time (docs/log.md). Not where a given network teaches: its cuts have a triangle of their own."""
 
 WARMUP = 0.02
 """Of the members' training: their momentum starts from nothing."""

@@ -90,8 +90,8 @@ def turns_by_cost(seconds: Sequence[float], teacher_s: float) -> list[float]:
     all that cost less than half as much as the teacher's word, for which every step waits; the others so that they get
     as much time as it, and ``LEAST_SHARE`` at least.
 
-    Rejected: still less for large ones, which lose less by the cut; those of half of the work and more fell behind
-    (docs/log.md).
+    Before: less for large ones, which lose less by the cut; those of half of the work and more fell behind
+    (docs/log.md). Equal time is not measured yet.
     """
     least = max(min(seconds), teacher_s / 2)
     return [max(LEAST_SHARE, min(1.0, least / s)) for s in seconds]

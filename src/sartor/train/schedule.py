@@ -167,7 +167,7 @@ def nested(space: Space, rng: random.Random, progress: float, *, likely: Sequenc
 
     ``likely``: archs that are worth more, where a network that is not trained teaches. Then two archs between
     neighbours of these and one of one share, and only in every fourth step the largest, which costs as much as they do,
-    and teaches nobody; the smallest, of a hundredth of the work, is of no use.
+    and teaches nobody; not the smallest, which is far below all of them.
     """
     if not likely:
         drawn = (space.smallest(), alike(space, rng), alike(space, rng))

@@ -36,11 +36,15 @@ VARIANTS = ((0.05, 1.0), (0.1, 1.0), (0.2, 1.0), (0.1, 0.5), (0.1, 0.1))
 BATCH = 128
 
 
+def shares(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", default="resnet56", choices=list(NETS))
     parser.add_argument("--train", default="15m")
-    parser.add_argument("--shares", type=lambda text: [float(x) for x in text.split(",")], default=[0.2, 0.4])
+    parser.add_argument("--shares", type=shares, default=[0.2, 0.4])
     parser.add_argument("--steps", type=int, default=260)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "cifar10")

@@ -46,6 +46,9 @@ def resnet56() -> tuple[nn.Module, tuple[int, int, int]]:
 
 def vit() -> tuple[nn.Module, tuple[int, int, int]]:
     """Touvron et al., arXiv:2012.12877, for 32 pixels: patches of 4, width 192, 6 blocks of 6 heads."""
+    from sartor.models.torchvision_ops import define_missing_ops
+
+    define_missing_ops()
     from timm.models.vision_transformer import VisionTransformer
 
     return VisionTransformer(img_size=32, patch_size=4, embed_dim=192, depth=6, num_heads=6, num_classes=10), SHAPE

@@ -45,13 +45,13 @@ def resnet56() -> tuple[nn.Module, tuple[int, int, int]]:
 
 
 def vit() -> tuple[nn.Module, tuple[int, int, int]]:
-    """Touvron et al., arXiv:2012.12877, for 32 pixels: patches of 4, width 192, 6 blocks of 6 heads."""
+    """Touvron et al., arXiv:2012.12877, for 32 pixels: patches of 4, width 128, 6 blocks of 4 heads."""
     from sartor.models.torchvision_ops import define_missing_ops
 
     define_missing_ops()
     from timm.models.vision_transformer import VisionTransformer
 
-    return VisionTransformer(img_size=32, patch_size=4, embed_dim=192, depth=6, num_heads=6, num_classes=10), SHAPE
+    return VisionTransformer(img_size=32, patch_size=4, embed_dim=128, depth=6, num_heads=4, num_classes=10), SHAPE
 
 
 NETS = {"resnet20": resnet20, "resnet56": resnet56, "vit": vit}

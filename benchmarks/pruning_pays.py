@@ -114,12 +114,13 @@ def with_torch_pruning(
     """Its global pruning at the least channel ratio whose multiply-accumulates are within ``ratio``; in smaller
     multiples of channels where that cannot be reached in those of ``ROUND_TO``."""
     whole = counts(model, SHAPE).macs
+    seen = _gradients(model, criterion, evidence)
     for multiple in (ROUND_TO, ROUND_TO // 2, 1):
         low, high = 0.0, 0.95
         best: nn.Module | None = None
         for _ in range(7):
             middle = (low + high) / 2
-            found = _torch_pruned(model, criterion, middle, multiple, evidence)
+            found = _torch_pruned(model, criterion, middle, multiple, seen)
             if counts(found, SHAPE).macs <= ratio * whole:
                 best, high = found, middle
             elif best is None and middle > 0.9:
@@ -131,8 +132,27 @@ def with_torch_pruning(
     raise RuntimeError(f"Torch-Pruning leaves more than {ratio:.0%}")
 
 
+def _gradients(model: nn.Module, criterion: str, evidence: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """What its criterion reads, by parameter, once for all ratios that are tried: the loss's gradients, or the mean of
+    their squares over single images. (Its own ``accumulate_grad`` forgets all images but the last.)"""
+    model = copy.deepcopy(model).eval()
+    if criterion == "taylor":
+        for images, labels in evidence:
+            F.cross_entropy(model(images), labels).backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    squares: dict[str, Tensor] = {}
+    for images, labels in evidence[:2] if criterion == "hessian" else ():
+        for loss in F.cross_entropy(model(images), labels, reduction="none"):
+            model.zero_grad()
+            loss.backward(retain_graph=True)
+            for name, p in model.named_parameters():
+                if p.grad is not None:
+                    squares[name] = squares.get(name, 0) + p.grad**2 / (2 * len(images))
+    return squares
+
+
 def _torch_pruned(
-    model: nn.Module, criterion: str, channels: float, multiple: int, evidence: Sequence[tuple[Tensor, Tensor]]
+    model: nn.Module, criterion: str, channels: float, multiple: int, seen: dict[str, Tensor]
 ) -> nn.Module:
     import torch_pruning as tp
 
@@ -160,17 +180,11 @@ def _torch_pruned(
         prune_num_heads=bool(heads),
         head_pruning_ratio=channels,
     )
-    if criterion == "taylor":
-        for images, labels in evidence:
-            F.cross_entropy(model(images), labels).backward()
-    elif criterion == "hessian":
-        importance.zero_grad()
-        for images, labels in evidence[:2]:
-            losses = F.cross_entropy(model(images), labels, reduction="none")
-            for loss in losses:
-                model.zero_grad()
-                loss.backward(retain_graph=True)
-                importance.accumulate_grad(model)
+    for name, p in model.named_parameters():
+        p.grad = seen[name].clone() if name in seen else None
+    if criterion == "hessian":
+        importance._accu_grad = {p: p.grad for p in model.parameters() if p.grad is not None}
+        importance._counter = dict.fromkeys(importance._accu_grad, 1)
     pruner.step()
     for m in model.modules():  # as their example puts heads right, by hand
         if hasattr(m, "qkv") and hasattr(m, "num_heads") and m.qkv in pruner.num_heads:
@@ -216,13 +230,13 @@ def arm(
             warnings.simplefilter("ignore")
             small = TOOLS[tool][0](model, criterion, ratio, bench.evidence(seed or 0))
         bench.recalibrate(small)
-        cut = bench.judge(small, "val")
+        found: dict[str, Any] = {"cut": bench.judge(small, "val")} if seed is not None else {}
         bench.train(small, recipe_for(small, 128), seconds, seed or 0)
-        found: dict[str, Any] = {"cut": cut, "val": bench.judge(small, "val")}
+        found["val"] = bench.judge(small, "val")
+        found["macs"] = counts(small, SHAPE).macs / counts(model, SHAPE).macs
         if seed is not None:
             found["test"] = bench.judge(small, "test")
-        found["macs"] = counts(small, SHAPE).macs / counts(model, SHAPE).macs
-        export_onnx(small, SHAPE, file)
+            export_onnx(small, SHAPE, file)
     except (SartorError, RuntimeError, ValueError, AttributeError, AssertionError) as error:
         return {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
     write_json(file.with_suffix(".json"), found)
@@ -259,7 +273,7 @@ def main() -> None:
                 file = folder / f"{tool}-{criterion}-{ratio}-try-{round(tried)}.onnx"
                 found[criterion] = arm(bench, model, (tool, criterion, ratio), tried, None, file)
                 said = found[criterion]
-                line = said.get("failed") or f"{100 * said['cut']:.2f}% cut, {100 * said['val']:.2f}% trained"
+                line = said.get("failed") or f"{100 * said['val']:.2f}%"
                 print(f"  {ratio:.0%} {tool} {criterion}: validation {line}", flush=True)
             best[tool] = max(found, key=lambda c: found[c].get("val", 0.0))
         rows: dict[str, list[dict[str, Any]]] = {tool: [] for tool in TOOLS}

@@ -19,6 +19,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -112,15 +113,19 @@ def with_torch_pruning(
     model: nn.Module, criterion: str, ratio: float, evidence: Sequence[tuple[Tensor, Tensor]]
 ) -> nn.Module:
     """Its global pruning at the least channel ratio whose multiply-accumulates are within ``ratio``; in smaller
-    multiples of channels where that cannot be reached in those of ``ROUND_TO``."""
+    multiples of channels where that cannot be reached in those of ``ROUND_TO``. Whole heads go; where it would leave a
+    layer without any, parts of heads."""
     whole = counts(model, SHAPE).macs
     seen = _gradients(model, criterion, evidence)
-    for multiple in (ROUND_TO, ROUND_TO // 2, 1):
+    for multiple, whole_heads in product((ROUND_TO, ROUND_TO // 2, 1), (True, False)):
         low, high = 0.0, 0.95
         best: nn.Module | None = None
         for _ in range(7):
             middle = (low + high) / 2
-            found = _torch_pruned(model, criterion, middle, multiple, seen)
+            found = _torch_pruned(model, criterion, middle, multiple, whole_heads, seen)
+            if found is None:  # a layer without heads
+                high = middle
+                continue
             if counts(found, SHAPE).macs <= ratio * whole:
                 best, high = found, middle
             elif best is None and middle > 0.9:
@@ -152,8 +157,8 @@ def _gradients(model: nn.Module, criterion: str, evidence: Sequence[tuple[Tensor
 
 
 def _torch_pruned(
-    model: nn.Module, criterion: str, channels: float, multiple: int, seen: dict[str, Tensor]
-) -> nn.Module:
+    model: nn.Module, criterion: str, channels: float, multiple: int, whole_heads: bool, seen: dict[str, Tensor]
+) -> nn.Module | None:
     import torch_pruning as tp
 
     importances = {
@@ -177,7 +182,7 @@ def _torch_pruned(
         ignored_layers=[last],
         round_to=multiple,
         num_heads=heads,
-        prune_num_heads=bool(heads),
+        prune_num_heads=bool(heads) and whole_heads,
         head_pruning_ratio=channels,
     )
     for name, p in model.named_parameters():
@@ -189,6 +194,8 @@ def _torch_pruned(
     for m in model.modules():  # as their example puts heads right, by hand
         if hasattr(m, "qkv") and hasattr(m, "num_heads") and m.qkv in pruner.num_heads:
             m.num_heads = pruner.num_heads[m.qkv]
+            if not m.num_heads:
+                return None
             m.head_dim = m.qkv.out_features // (3 * m.num_heads)
             m.attn_dim = m.num_heads * m.head_dim
     model.zero_grad(set_to_none=True)

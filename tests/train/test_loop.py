@@ -59,6 +59,33 @@ def test_an_independent_loop_gives_the_same(warmup):
         torch.testing.assert_close(tensor, average[name], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("recipe", [SGD, ADAMW], ids=["sgd", "adamw"])
+def test_networks_trained_together_as_parts_end_as_each_alone(recipe):
+    """Each at its share of the learning rate and clipped by itself, whatever the others' gradients are."""
+    recipe, n = replace(recipe, clip_norm=0.7), 12
+    start = [network(seed) for seed in (0, 1)]
+    shares = (0.5, 1.0)
+    together = nn.ModuleList(copy.deepcopy(net) for net in start)
+    steps = [step_of(net, scale) for net, scale in zip(together, (1.0, 100.0), strict=True)]
+
+    def both(images: Tensor, labels: Tensor, progress: float, index: int) -> float:
+        return sum(step(images, labels, progress, index) for step in steps)
+
+    parts = list(zip(together, shares, strict=True))
+    train(together, both, batches, recipe, seconds=math.inf, max_steps=n, parts=parts)
+    for net, alone, share, scale in zip(together, start, shares, (1.0, 100.0), strict=True):
+        own = replace(recipe, peak_lr=share * recipe.peak_lr)
+        train(alone, step_of(alone, scale), batches, own, seconds=math.inf, max_steps=n)
+        for name, tensor in alone.state_dict().items():
+            assert torch.equal(tensor, net.state_dict()[name]), name
+
+
+def test_muon_learns_at_one_rate():
+    net = network()
+    with pytest.raises(ValueError, match="one learning rate"):
+        train(net, step_of(net), batches, MUON, seconds=math.inf, max_steps=1, parts=[(net, 0.5)])
+
+
 @settings(max_examples=40)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.floats(0, 0.9), st.floats(0.5, 40))
 def test_the_rate_reaches_zero_exactly_however_often_the_rest_is_planned_anew(plans, warmup, first):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sartor.errors import InputError
 from sartor.graph import Graph, trace
 from sartor.graph.capture import evaluating
+from sartor.graph.replace import replace
 from sartor.graph.sliced import agree, set_sizes
 
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
@@ -154,8 +155,7 @@ def _check_run(graph: Graph, run: Sequence[str]) -> None:
 
 def _put(model: nn.Module, run: Sequence[str], first: nn.Module) -> None:
     for path in run:
-        owner, _, name = path.rpartition(".")
-        setattr(model.get_submodule(owner) if owner else model, name, first if path == run[0] else nn.Identity())
+        replace(model, path, first if path == run[0] else nn.Identity())
 
 
 @torch.no_grad()

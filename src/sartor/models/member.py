@@ -12,6 +12,7 @@ from torch import nn
 
 from sartor.errors import InputError
 from sartor.graph import trace
+from sartor.graph.replace import replace
 from sartor.models.convnet import build, input_shape
 from sartor.models.head import with_head
 from sartor.models.kernels import crop_kernels
@@ -74,8 +75,7 @@ def _cut(folder: Path, cut: dict[str, Any], open_model: Callable[[str], Any]) ->
         with_head(network, example, cut["classes"])
     network = trace(network, example).slice(cut["keep"])
     for path in cut["removed"]:
-        owner, _, name = path.rpartition(".")
-        setattr(network.get_submodule(owner) if owner else network, name, nn.Identity())
+        replace(network, path, nn.Identity())
     gone = tuple(f"{path}." for path in cut["removed"])
     crop_kernels(network, {path: k for path, k in cut["kernels"].items() if not f"{path}.".startswith(gone)})
     return network

@@ -51,8 +51,12 @@ TAU_SHARE = 0.3
 LEAST_EVALUATIONS, LEAST_STEPS = 8, 5
 """Of search and of random sampling; and of each network trained alone: with fewer neither says anything."""
 
-LEAST_IMAGES = 500
+LEAST_IMAGES = 750
 """That an evaluation takes, however little time there is."""
+
+GIVEN_EVALUATIONS = 24
+"""Of a given network's search: a third of them come before the predictors. Where there is no time for so many, each
+takes fewer images. A choice: fourteen left half of the work behind (docs/log.md)."""
 
 HALF = 0.5
 """Of what the best knows beyond chance: cuts below it came out useless after their training, too (docs/log.md)."""
@@ -81,11 +85,15 @@ def explore(shop: Workshop, supernet: Supernet | Elastic, seconds: float, probed
     if shop.given is not None:  # drawn choice by choice, archs of many groups are all of middling size
         rng = random.Random(shop.job.seed)
         first += [alike(supernet.space, rng) for _ in range(ALIKE)]
-    cost = shop.journal.once("search.cost", lambda: _seconds_an_evaluation(shop, supernet))
-    share = (1 - TAU_SHARE) * seconds / (2 * LEAST_EVALUATIONS * cost)
-    if shop.given is not None and share < 1:  # not even the least: fewer images for each
-        shop.ranking_images = max(LEAST_IMAGES, int(share * shop.ranking_images))
-    evaluations = max(LEAST_EVALUATIONS, min(200, int(0.5 * (1 - TAU_SHARE) * seconds / cost), supernet.space.count()))
+    cost = list(shop.journal.once("search.costs", lambda: _seconds_an_evaluation(shop, supernet)))
+    each_s = 0.5 * (1 - TAU_SHARE) * seconds / GIVEN_EVALUATIONS
+    if shop.given is not None and sum(cost) > each_s:
+        share = (each_s - cost[1]) / cost[0]
+        images = min(shop.ranking_images, shop.validation_images)
+        shop.ranking_images = min(images, max(LEAST_IMAGES, int(share * images)))
+        cost = [cost[0] * shop.ranking_images / images, cost[1]]
+    affordable = int(0.5 * (1 - TAU_SHARE) * seconds / sum(cost))
+    evaluations = max(LEAST_EVALUATIONS, min(200, affordable, supernet.space.count()))
     # What pruning would choose is for the search alone: the random sample says what is there without it.
     begin = {"search": [*first[:2], *probed.likely, *first[2:]], "random": first}
     most = max(LEAST_EVALUATIONS, evaluations // 2)
@@ -114,7 +122,7 @@ def explore(shop: Workshop, supernet: Supernet | Elastic, seconds: float, probed
                     0.5 * (1 - TAU_SHARE) * (d + (int(r.name[1:]) + 1) / evaluations), f"{n} {r.name}"
                 ),
             )
-    alone = _train_alone(shop, supernet, TAU_SHARE * seconds, probed.flip, tick)
+    alone = _train_alone(shop, supernet, TAU_SHARE * seconds - 2 * TAU_ARCHS * cost[0], probed.flip, tick)
     ranked = sum(
         int(shop.journal.once(key, lambda: 0))
         for key in (f"search.ranked.{n}" for n in range(evaluations))
@@ -201,21 +209,25 @@ def _evaluate(shop: Workshop, supernet: Supernet | Elastic, arch: Arch) -> dict[
     return {"accuracy_val": right, **shop.draft(arch), "macs": counted.macs, "params": counted.params}
 
 
-def _seconds_an_evaluation(shop: Workshop, supernet: Supernet | Elastic) -> float:
-    """Mean seconds of evaluating two random archs, drafts that are there already left out: those cost nothing."""
+def _seconds_an_evaluation(shop: Workshop, supernet: Supernet | Elastic) -> tuple[float, float]:
+    """Mean seconds of judging two random archs, and of all else in evaluating them; drafts that are there already left
+    out: those cost nothing."""
     drawn = random_archs(supernet.space, 16, shop.job.seed + 23)
     archs = ([a for a in drawn if f"draft.{a.key}" not in shop.journal] or drawn)[:2]
-    begin = time.monotonic()
+    judging, begin = 0.0, time.monotonic()
     for arch in archs:
-        _evaluate(shop, supernet, arch)
-    return (time.monotonic() - begin) / len(archs)
+        start = time.monotonic()
+        shop.rank(supernet.extract(arch), int(arch["resolution"]))
+        judging += time.monotonic() - start
+        shop.draft(arch)
+    return judging / len(archs), (time.monotonic() - begin - judging) / len(archs)
 
 
 def _train_alone(
     shop: Workshop, supernet: Supernet | Elastic, seconds: float, flip: bool, tick: Tick
 ) -> list[dict[str, Any]]:
-    """A few random archs, trained from scratch for equally many steps, beside their supernet accuracy; none where the
-    time would not even do for a few steps each.
+    """A few random archs, trained from scratch for equally many steps, beside their supernet accuracy, both on as many
+    images as the search sees; none where the time would not even do for a few steps each.
 
     Steps, not seconds: in seconds a small network gets more of them, and time would be ranked instead of archs.
     """
@@ -247,8 +259,8 @@ def _train_alone(
             train(network, step, shop.batches, shop.recipe, seconds=math.inf, max_steps=steps, name=name, decide=decide)
         except Diverged:
             return None
-        shared = shop.validate(supernet.extract(arch), side)
-        return {"arch": arch.key, "alone": shop.validate(network, side), "supernet": shared, "steps": steps}
+        shared = shop.rank(supernet.extract(arch), side)
+        return {"arch": arch.key, "alone": shop.rank(network, side), "supernet": shared, "steps": steps}
 
     trained = [shop.journal.once(f"tau.{arch.key}", partial(one, arch)) for arch in archs]
     return [found for found in trained if found is not None]

@@ -16,6 +16,7 @@ from torch import nn
 
 from sartor.models import Supernet, resize
 from sartor.models.elastic import Elastic
+from sartor.recipes.bench import recipe_for
 from sartor.recipes.probe import Probed
 from sartor.recipes.turns import LONG_TURNS, TURNS, faster, in_shares, in_turns, turns_by_cost
 from sartor.recipes.voice import Tick
@@ -129,9 +130,15 @@ def _train(
         networks.load_state_dict(shop.load("specialised"))
         return
     inputs, begin = shop.inputs("specialise", flip=flip), time.monotonic()
-    step, recipe, pace_s = (
-        _taught(shop, networks, sides, inputs, seconds) if taught else _together(shop, networks, sides, inputs)
-    )
+    parts: list[tuple[nn.Module, float]] = []
+    if taught:
+        assert shop.given is not None
+        step, recipe, pace_s = _taught(shop, networks, sides, inputs, seconds)
+        # The largest, which is not cut, at the rate of a network that is whole: at the cuts' it forgot (docs/log.md).
+        whole = recipe_for(shop.given.original, recipe.batch_size).peak_lr / recipe.peak_lr
+        parts = [(network, 1.0 if index else whole) for index, network in enumerate(networks)]
+    else:
+        step, recipe, pace_s = _together(shop, networks, sides, inputs)
     left = shop.journal.once("specialise.seconds", lambda: max(seconds / 2, seconds - (time.monotonic() - begin)))
 
     def progress(state: Training, loss: float, lr: float) -> None:
@@ -149,6 +156,7 @@ def _train(
         checkpoint=shop.checkpoints / "specialise.safetensors",
         on_progress=progress,
         pace_s=pace_s,
+        parts=parts,
     )
     shop.save("specialised", networks.state_dict())
 
@@ -160,7 +168,8 @@ def _together(
     turns = LONG_TURNS if shop.job.time_s >= LONG_S else TURNS
     fast = faster(networks)
     shares = 1 + (len(networks) - 1 - fast) / turns[0] + fast / turns[1]
-    recipe = _clipped(replace(shop.recipe, peak_lr=HANDOVER * shop.recipe.peak_lr, warmup=WARMUP), shares)
+    recipe = replace(shop.recipe, peak_lr=HANDOVER * shop.recipe.peak_lr, warmup=WARMUP)
+    recipe = replace(recipe, clip_norm=recipe.clip_norm * math.sqrt(shares))  # clipped is the norm of all gradients
     return in_turns(list(networks), sides, inputs, recipe, turns, growing=shop.given is None), recipe, None
 
 
@@ -187,10 +196,9 @@ def _taught(
 
     rate = shop.journal.once("specialise.rates", rates)
     shares = turns_by_cost(rate["members"], rate["teacher"])
-    recipe = _clipped(shop.recipe, sum(shares))
     pace_s = rate["teacher"] + sum(share * s for share, s in zip(shares, rate["members"], strict=True))
-    step = in_shares(list(networks), sides, shares, inputs, recipe, lambda x: original(resize(x, side)))
-    return step, recipe, pace_s
+    step = in_shares(list(networks), sides, shares, inputs, shop.recipe, lambda x: original(resize(x, side)))
+    return step, shop.recipe, pace_s
 
 
 def _seconds_of_teaching(shop: Workshop, teacher: nn.Module, side: int) -> float:
@@ -204,8 +212,3 @@ def _seconds_of_teaching(shop: Workshop, teacher: nn.Module, side: int) -> float
             teacher(x).sum().item()
             taken.append(time.monotonic() - begin)
     return statistics.median(taken[1:])
-
-
-def _clipped(recipe: Recipe, networks_a_step: float) -> Recipe:
-    """Clipped is the norm of all their gradients."""
-    return replace(recipe, clip_norm=recipe.clip_norm * math.sqrt(networks_a_step))

@@ -87,11 +87,11 @@ LEAST_SHARE = 0.05
 
 def turns_by_cost(seconds: Sequence[float], teacher_s: float) -> list[float]:
     """In which share of the steps networks that take ``seconds`` a step are trained: the cheapest in every step, with
-    all that cost less than half as much as the teacher's word, for which every step waits; the others so that they get
-    as much time as it, and ``LEAST_SHARE`` at least.
+    all that cost less than half as much as the teacher's word, for which every step waits; the others by the square
+    root of their cost, half-way between as many steps and as much time, and ``LEAST_SHARE`` at least.
 
-    Before: less for large ones, which lose less by the cut; those of half of the work and more fell behind
-    (docs/log.md). Equal time is not measured yet.
+    Rejected: less time for large ones, which lose less by the cut; those of half of the work and more fell behind what
+    as much training gave them alone, while the smallest was far ahead (docs/log.md).
     """
     least = max(min(seconds), teacher_s / 2)
-    return [max(LEAST_SHARE, min(1.0, least / s)) for s in seconds]
+    return [max(LEAST_SHARE, min(1.0, math.sqrt(least / s))) for s in seconds]

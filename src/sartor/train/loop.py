@@ -103,18 +103,21 @@ def train(
     check_stop: Callable[[], None] = lambda: None,
     max_steps: int | None = None,
     pace_s: float | None = None,
+    parts: Sequence[tuple[nn.Module, float]] = (),
 ) -> nn.Module:
     """Train ``module`` in place for ``seconds`` or ``max_steps`` steps, whichever ends first; leave it with its
     averaged (EMA) weights and return it.
 
     ``step(images, labels, progress, index)`` runs forward and backward and returns the loss; ``batches(start)`` gives
     the data from step ``start`` on. ``on_progress(state, loss, lr)`` is called each step; ``check_stop`` may raise.
-    ``pace_s``: seconds a step on average, where the caller knows; measured otherwise.
+    ``pace_s``: seconds a step on average, where the caller knows; measured otherwise. ``parts``: networks that
+    ``module`` consists of, which have no weights in common, and the share of the learning rate each learns at; each
+    one's gradient is clipped by itself.
     Raises Diverged when the loss is not finite four times, naming what to check; ``checkpoint`` keeps the last good
     state.
     """
     keep_freed_memory()
-    optimiser = _optimiser(module, recipe)
+    optimiser = _optimiser(module, recipe, parts)
     average = _Average(module)
     state = Training()
     resumed = checkpoint is not None and checkpoint.exists() and _load(checkpoint, module, optimiser, average, state)
@@ -148,12 +151,13 @@ def train(
         images, labels = next(stream)
         lr = recipe.lr(state.progress) * state.lr_scale
         for group in optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_share", 1.0)
         optimiser.zero_grad(set_to_none=True)
         torch.manual_seed(state.step)  # what the network draws by itself (dropout), a resumed training draws too
         loss = step(images, labels, state.progress, state.step)
-        norm = nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
-        if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
+        separate = [part for part, _ in parts] or [module]
+        norms = [nn.utils.clip_grad_norm_(part.parameters(), recipe.clip_norm) for part in separate]
+        if not (math.isfinite(loss) and all(bool(torch.isfinite(norm)) for norm in norms)):
             failed = state.step
             _restore(last_good, module, optimiser, average, state)
             if state.lr_scale <= _LOWEST_LR_SCALE:
@@ -177,7 +181,9 @@ def train(
     return module.eval()
 
 
-def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimiser(
+    module: nn.Module, recipe: Recipe, parts: Sequence[tuple[nn.Module, float]] = ()
+) -> torch.optim.Optimizer:
     """The recipe's optimiser; norms and biases are not decayed (arXiv:1812.01187 §3.1).
 
     Muon takes the dense convolutions without a bias, which a norm follows; the stem's few input channels make no matrix
@@ -196,6 +202,8 @@ def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     decayed = [p for p in named.values() if p.dim() > 1 and id(p) not in taken]
     lr, momentum = recipe.peak_lr, recipe.momentum
     if recipe.optimiser == "muon":
+        if any(share != 1 for _, share in parts):
+            raise ValueError("Muon has one learning rate for all")
         return Muon(
             filters,
             decayed,
@@ -205,8 +213,12 @@ def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             momentum=momentum,
             weight_decay=recipe.weight_decay,
         )
-    each = ({"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0})
-    groups = [g for g in each if g["params"]]
+    shares = {id(p): share for part, share in parts for p in part.parameters()}
+    groups: list[dict[str, Any]] = []
+    for parameters, decay in ((decayed, recipe.weight_decay), (rest, 0.0)):
+        for share in dict.fromkeys(shares.get(id(p), 1.0) for p in parameters):
+            chosen = [p for p in parameters if shares.get(id(p), 1.0) == share]
+            groups.append({"params": chosen, "weight_decay": decay, "lr_share": share})
     if recipe.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)

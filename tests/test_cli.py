@@ -111,6 +111,12 @@ def test_completion_offers_the_verbs() -> None:
         ("report no-such-folder", "sartor fit"),
         ("predict no-such-model cat.jpg", "no-such-model"),
         ("systems --kind no-such-kind", "pruning"),
+        ("search --table nb301", "unknown table"),
+        ("search --table nb201:cifar10 --columns edge0", "own columns"),
+        ("search --table mine.csv --columns a --maximise b", "cannot read"),
+        ("search --table mine.csv --maximise b", "--columns"),
+        ("search --table mine.csv --columns a --maximise b --strategy best", "choose from random"),
+        ("search --table mine.csv --columns a --maximise b --budget 0", "--budget"),
     ],
 )
 def test_wrong_words_are_one_line(words: str, said: str, tmp_path: Path) -> None:
@@ -131,6 +137,24 @@ def test_a_closed_pipe_is_quiet() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+def test_search(tmp_path: Path) -> None:
+    rows = [f"{d},{w},{d + w / 10},{d * w}" for d in (1, 2, 3) for w in (8, 16, 24)] + ["4,8,nan,1"]
+    (tmp_path / "mine.csv").write_text("\n".join(["depth,width,accuracy,ms", *rows]) + "\n")
+    words = (
+        "search --table mine.csv --columns depth,width --maximise accuracy --minimise ms --strategy random,local,nsga2"
+    )
+    outcome = run(*words.split(), "--budget", "9", "--seeds", "2", "--json", "runs.json", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "1 of 10 rows" in outcome.stdout
+    assert "9 archs" in outcome.stdout
+    runs = json.loads((tmp_path / "runs.json").read_text())
+    assert [(r["strategy"], r["seed"]) for r in runs] == [(n, s) for s in (0, 1) for n in ("random", "local", "nsga2")]
+    for entry in runs:
+        assert entry["evaluations"] == len(entry["best_so_far"]) == 9
+        assert entry["best_so_far"][-1] == pytest.approx(5.4)
+        assert entry["hypervolume"][-1] == pytest.approx(1)
 
 
 def test_systems() -> None:

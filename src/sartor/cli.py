@@ -439,6 +439,69 @@ def measure(
 
 
 @app.command()
+def search(
+    table: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="nb201:cifar10, nb201:cifar100, macro:cifar10, ofa:imagenet, graph:cora, or a .csv file of your own.",
+        ),
+    ],
+    strategy: Annotated[
+        str, typer.Option(metavar="NAME[,NAME]", help="Strategies, run side by side.")
+    ] = "random,evolution,linas",
+    budget: Annotated[int, typer.Option(min=1, metavar="N", help="Evaluations of each search.")] = 200,
+    seeds: Annotated[int, typer.Option(min=1, metavar="K", help="Searches of each strategy.")] = 5,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Archs proposed at a time.")] = 1,
+    columns: Annotated[
+        str | None, typer.Option(metavar="COL[,COL]", help="Of a .csv file: the columns that are choices.")
+    ] = None,
+    maximise: Annotated[str | None, typer.Option(metavar="COL[,COL]", help="Of a .csv file: more is better.")] = None,
+    minimise: Annotated[
+        str | None, typer.Option(metavar="COL[,COL]", help="Less is better: of a .csv file, or a table's latency.")
+    ] = None,
+    verdict: Annotated[
+        str | None,
+        typer.Option(metavar="COL", help="Of a .csv file: what judges the best found, which no search sees."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder that holds nas/, where $SARTOR_DATA is not set.")
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write one object per strategy and seed.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Search tables of evaluated networks: strategies side by side, at equal cost, seed by seed.
+
+    \b
+    Examples:
+      sartor search --table nb201:cifar10 --strategy random,evolution,linas --budget 200 --seeds 20
+      sartor search --table nb201:cifar100 --minimise lat_ms_pixel2 --strategy nsga2,linas
+      sartor search --table mine.csv --columns depth,width,kernel --maximise accuracy --json runs.json
+    """
+    from sartor.search.contest import contest, summary
+    from sartor.search.named import strategy_of
+    from sartor.search.tables import open_table
+
+    names = {"columns": columns, "maximise": maximise, "minimise": minimise}
+    split = {key: [part.strip() for part in (text or "").split(",") if part.strip()] for key, text in names.items()}
+    chosen = list(dict.fromkeys(part.strip() for part in strategy.split(",") if part.strip()))
+    for name in chosen:
+        strategy_of(name)
+    opened = open_table(table, verdict=verdict, data=data, **split)
+    runs = terminal.with_progress(
+        len(chosen) * seeds,
+        lambda done: contest(opened, chosen, budget, seeds, batch=batch, on_run=lambda run: done(run["strategy"])),
+    )
+    if json_out is not None:
+        from sartor.disk import write_json
+
+        write_json(json_out, runs)
+    terminal.print_contest(opened, summary(opened, runs))
+
+
+@app.command()
 def systems(
     missing: Annotated[bool, typer.Option("--missing", help="Only what is still open.")] = False,
     kind: Annotated[str | None, typer.Option(metavar="KIND", help="Only one kind, such as pruning.")] = None,

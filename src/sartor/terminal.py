@@ -168,6 +168,42 @@ def print_member(member: Member, as_json: bool) -> None:
     print(f"use it: sartor predict {shlex.quote(str(member.path))} FILES…")
 
 
+def with_progress(total: int, work: Callable[[Callable[[str], None]], Any]) -> Any:
+    """What ``work`` returns, which calls what it is given with a word each time one of ``total`` parts is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        return work(lambda word: progress.update(task, advance=1, description=word))
+
+
+def print_contest(searched: Any, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Strategies side by side, the one that needed the fewest evaluations first."""
+    if searched.note:
+        print(searched.note)
+    places = list(lines[0]["regret"])
+    volumes = "hypervolume" in lines[0]
+    wanted = searched.best + (-searched.near if searched.verdict.maximise else searched.near)
+    columns = [f"regret at {place}" for place in places] + [f"front at {p}" for p in places if volumes]
+    drawn = table("strategy", f"evaluations to {wanted:.4g}", "reached", *columns, "ms each")
+
+    def order(line: Mapping[str, Any]) -> tuple[float, float]:
+        return line["near"]["median"] or float("inf"), line["regret"][places[-1]]
+
+    for line in sorted(lines, key=order):
+        near = line["near"]
+        middle, low, high = ("never" if near[k] is None else str(near[k]) for k in ("median", "low", "high"))
+        cells = [f"{line['regret'][place]:.3f}" for place in places]
+        cells += [f"{100 * line['hypervolume'][place]:.2f} %" for place in places if volumes]
+        spread = middle if middle == "never" else f"{middle} ({low} to {high})"
+        reached = f"{near['reached']} of {line['seeds']}"
+        drawn.add_row(line["strategy"], spread, reached, *cells, f"{line['ms_an_evaluation']:.2f}")
+    print(f"{searched.name}: {len(searched.rows):,} archs, {searched.verdict.metric} is the verdict")
+    print_rich(drawn)
+
+
 def print_systems(systems: Sequence[System], as_json: bool) -> None:
     """The table of systems, and how many of them work."""
     if as_json:

@@ -16,7 +16,7 @@ import pytest
 
 from sartor.records import Arch, Record
 from sartor.search.loop import search
-from sartor.search.strategy import Strategy, every
+from sartor.search.strategy import Strategy
 from sartor.space.choice import Choice
 from sartor.space.space import Space
 
@@ -85,7 +85,7 @@ class StrategySuite:
 
     def test_exhausts_a_tiny_space_and_then_proposes_nothing(self, propose: Strategy):
         found = search(TINY, evaluate, propose, evaluations=100, seed=0, batch=4)
-        assert {record.arch for record in found} == set(every(TINY))
+        assert {record.arch for record in found} == set(TINY.every())
         assert len(found) == TINY.count()
         assert propose(TINY, found, random.Random(0), 3) == []
 
@@ -94,7 +94,7 @@ class StrategySuite:
         assert [record.arch for record in found] == [Arch({"width": 8})]
 
     def test_proposes_what_is_left_of_a_small_space(self, propose: Strategy):
-        everything = list(every(CONDITIONAL))
+        everything = list(CONDITIONAL.every())
         left = everything[7]
         history = [Record(f"a{i}", a, metrics=evaluate(a)) for i, a in enumerate(everything) if a != left]
         assert propose(CONDITIONAL, history, random.Random(0), 8) == [left]

@@ -26,7 +26,6 @@ from sartor.search.linas import linas
 from sartor.search.loop import search
 from sartor.search.nsga2 import nsga2
 from sartor.search.random import random_search
-from sartor.search.strategy import every
 from sartor.space import Space
 from sartor.space.vit import vit_space
 from sartor.train.augment import Preprocess
@@ -121,7 +120,7 @@ def test_fewer_true_evaluations_on_supernets(
         make = partial(build_vit, channels=1, classes=10, patch=4)
         evaluate = evaluator(request.getfixturevalue("speech"), space, make, VIT_RECIPE, 400, tmp_path)
     assert evaluate(space.largest())["accuracy_val"] > 0.8, "a supernet that learnt nothing ranks nothing"
-    archs = list(every(space))
+    archs = list(space.every())
     assert len(archs) > 150
     table = engine.Table(modality, space, {arch: evaluate(arch) for arch in archs})
     needed = median_needed(table)

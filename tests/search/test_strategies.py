@@ -13,14 +13,30 @@ from hypothesis import strategies as st
 from contracts.strategy import CONDITIONAL, FLAT, StrategySuite, evaluate, history_of
 from sartor.records import Budget, Record
 from sartor.search import pareto
+from sartor.search.evolution import evolution
+from sartor.search.grid import grid
 from sartor.search.linas import linas
+from sartor.search.local import local_search
+from sartor.search.named import strategies
 from sartor.search.nsga2 import nsga2, offspring, survivors
 from sartor.search.random import random_search
-from sartor.search.strategy import every, fresh
+from sartor.search.strategy import fresh
 
 
 class TestRandom(StrategySuite):
     strategy = staticmethod(random_search)
+
+
+class TestGrid(StrategySuite):
+    strategy = staticmethod(grid)
+
+
+class TestLocalSearch(StrategySuite):
+    strategy = staticmethod(local_search)
+
+
+class TestEvolution(StrategySuite):
+    strategy = staticmethod(evolution)
 
 
 class TestNsga2(StrategySuite):
@@ -41,6 +57,12 @@ class TestLinasWithBudget(StrategySuite):
     )
 
 
+def test_every_named_strategy_passes_the_contract():
+    suites = [suite for suite in StrategySuite.__subclasses__() if suite.__module__ == __name__]
+    tested = {getattr(suite.strategy, "func", suite.strategy) for suite in suites}
+    assert tested == set(strategies.values())
+
+
 def test_the_contract_collects_something():
     assert sum(name.startswith("test_") for name in dir(StrategySuite)) >= 9
 
@@ -49,7 +71,7 @@ def test_every_lists_each_arch_once():
     for space in (CONDITIONAL, FLAT):
         if space.count() > 10_000:
             continue
-        archs = list(every(space))
+        archs = list(space.every())
         assert len(archs) == len(set(archs)) == space.count()
         assert all(space.contains(arch) for arch in archs)
 

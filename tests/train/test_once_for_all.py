@@ -11,7 +11,6 @@ import pytest
 from sartor.export.onnx import export_onnx
 from sartor.measure.target import OnnxRuntime
 from sartor.records import Arch
-from sartor.search.strategy import every
 from sartor.train.recalibrate import recalibrate
 from sartor.train.schedule import progressive_shrinking
 from train.digits import alone, calibration, small_space, subnet_accuracy, supernet
@@ -48,7 +47,7 @@ def test_one_training_answers_two_budgets(tmp_path: Path) -> None:
         rounds = [{a: target.latency_ms(files[a], runs=100).median_ms for a in archs} for _ in range(9)]
         return {a: float(np.median([ms[a] / ms[space.largest()] for ms in rounds])) for a in archs}
 
-    files = {arch: file_of(arch) for arch in every(space)}
+    files = {arch: file_of(arch) for arch in space.every()}
     measured = shares(files)
     accuracies = {arch: subnet_accuracy(net, arch) for arch in measured}
     tight, loose = (float(np.quantile(list(measured.values()), q)) for q in (0.25, 1))

@@ -20,7 +20,6 @@ from sartor.records import Arch, Budget
 from sartor.search.loop import search
 from sartor.search.nsga2 import nsga2
 from sartor.search.objective import Objective
-from sartor.search.strategy import every
 from sartor.space import OPERATORS, Space, conv_space
 from sartor.train.schedule import (
     SCHEDULES,
@@ -125,7 +124,7 @@ def test_uniform_single_path():
 
     space = small_space((2, 4, 6, 8, 16), stem=(4, 8))
     net = supernet(space, uniform_single_path, 300)
-    archs = list(every(space))
+    archs = list(space.every())
     assert len(archs) == 50
     recalibrated = [subnet_accuracy(net, arch) for arch in archs]
     as_trained = [subnet_accuracy(net, arch, recalibrated=False) for arch in archs]
@@ -225,7 +224,7 @@ def test_attentive():
     """AttentiveNAS: BestUp trains, at each cost, the arch that scores best, WorstUp the worst; costs stay spread as the
     space's own. Scored by one batch's loss, BestUp leaves a larger hypervolume than uniform draws in as many steps."""
     space = small_space((2, 8, 16), stem=(2, 8))
-    everything = list(every(space))
+    everything = list(space.every())
     quality = {arch: random.Random(arch.key).random() for arch in everything}
     picks: dict[str, list[Arch]] = {}
     for best in (True, False):

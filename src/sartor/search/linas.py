@@ -27,7 +27,7 @@ from sartor.search.nsga2 import excesses, offspring, survivors
 from sartor.search.objective import ACCURACY_LATENCY, Objective, costs, measured
 from sartor.search.pareto import Costs
 from sartor.search.predictor import FEWEST, Predictor, fit_gaussian_process
-from sartor.search.strategy import History, every, fresh
+from sartor.search.strategy import History, fresh
 from sartor.space.space import Space
 
 Known = Mapping[str, Callable[[Sequence[Arch]], NDArray[np.float64]]]
@@ -147,7 +147,7 @@ def _evolve(
     A space with no more archs than it would see is ranked whole.
     """
     if space.count() <= population * (generations + 1):
-        return predict(list(every(space)))
+        return predict(list(space.every()))
     archs = start + fresh(space, lambda: space.sample(rng), rng, population - len(start), set(start))
     everything = alive = predict(archs)
     visited = set(archs)

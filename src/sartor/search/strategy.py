@@ -1,12 +1,12 @@
-"""What a strategy is, and what all of them need: archs nobody has evaluated, and every arch of a small space."""
+"""What a strategy is, and what all of them need: archs that nobody has evaluated."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
-from sartor.records import Arch, Option, Record
+from sartor.records import Arch, Record
 from sartor.space.space import Space
 
 History: TypeAlias = Sequence[Record]
@@ -19,23 +19,6 @@ state: the same history and the same rng state give the same archs, which is wha
 
 ENUMERABLE = 100_000
 """Spaces up to this size are listed when drawing finds nothing new; larger ones practically never run dry."""
-
-
-def every(space: Space) -> Iterator[Arch]:
-    """Every arch of the space, in the order of its choices' options."""
-
-    def extend(index: int, held: dict[str, Option]) -> Iterator[Arch]:
-        if index == len(space.choices):
-            yield Arch(held)
-            return
-        choice = space.choices[index]
-        if choice.when is not None and held.get(choice.when[0]) not in choice.when[1]:
-            yield from extend(index + 1, held)
-            return
-        for option in choice.options:
-            yield from extend(index + 1, {**held, choice.name: option})
-
-    return extend(0, {})
 
 
 def fresh(
@@ -64,6 +47,6 @@ def fresh(
             taken.add(arch)
             found.append(arch)
     if len(found) < n and space.count() <= ENUMERABLE:
-        left = [arch for arch in every(space) if arch not in taken]
+        left = [arch for arch in space.every() if arch not in taken]
         found += rng.sample(left, min(n - len(found), len(left)))
     return found

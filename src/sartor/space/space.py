@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,6 +147,31 @@ class Space:
             if choice.when is None:
                 result *= ways(choice)
         return result
+
+    def every(self) -> Iterator[Arch]:
+        """Every arch, in the order of the choices' options. Of a small space: there may be more than atoms."""
+
+        def extend(index: int, held: dict[str, Option]) -> Iterator[Arch]:
+            if index == len(self.choices):
+                yield Arch(held)
+                return
+            choice = self.choices[index]
+            if not _active(choice, held):
+                yield from extend(index + 1, held)
+                return
+            for option in choice.options:
+                yield from extend(index + 1, {**held, choice.name: option})
+
+        return extend(0, {})
+
+    def neighbours(self, arch: Arch) -> Iterator[Arch]:
+        """The archs with another option in one choice; choices that become active have their first."""
+        for changed in self.choices:
+            for option in changed.options if changed.name in arch else ():
+                if option != arch[changed.name]:
+                    yield self._build(
+                        lambda c, new=option, at=changed: new if c is at else arch.get(c.name, c.options[0])
+                    )
 
     def to_list(self) -> list[dict[str, object]]:
         """JSON-able description: name, options and condition of each choice."""

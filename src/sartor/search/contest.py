@@ -1,0 +1,110 @@
+"""Strategies side by side on one table, seed by seed, and what is to be said about each."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sartor.errors import InputError
+from sartor.search import pareto
+from sartor.search.named import run, strategy_of
+from sartor.search.objective import costs
+from sartor.search.tables.table import Table
+
+
+def contest(
+    table: Table,
+    strategies: Sequence[str],
+    budget: int,
+    seeds: int,
+    *,
+    batch: int = 1,
+    on_run: Callable[[dict[str, Any]], None] = lambda found: None,
+) -> list[dict[str, Any]]:
+    """One object for each strategy and seed: ``strategy``, ``seed``, ``evaluations``, ``best_so_far`` (the verdict on
+    the best by what the search may see, after each evaluation), ``hypervolume`` (of two objectives: the share of the
+    whole table's, after each evaluation) and ``seconds``, which are the strategy's own: a table answers for nothing.
+
+    Strategies take turns, seed by seed. Raises InputError for unknown strategies and fewer than one seed or evaluation.
+    """
+    if budget < 1 or seeds < 1:
+        raise InputError(f"a contest needs an evaluation and a seed, at least, not {budget} and {seeds}")
+    for name in strategies:
+        strategy_of(name)
+    found = []
+    for seed in range(seeds):
+        for name in strategies:
+            start = time.perf_counter()
+            history = run(table.space, table.evaluate, name, budget, seed, objectives=table.objectives, batch=batch)
+            seconds = time.perf_counter() - start
+            entry: dict[str, Any] = {
+                "strategy": name,
+                "seed": seed,
+                "evaluations": len(history),
+                "best_so_far": table.best_so_far(history),
+                "seconds": seconds,
+            }
+            if len(table.objectives) == 2:
+                entry["hypervolume"] = _volumes(table, costs(history, table.objectives))
+            found.append(entry)
+            on_run(entry)
+    return found
+
+
+def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each strategy: ``near``, the evaluations until the verdict is as near to the best as the table asks (median
+    over seeds, quartiles, ``reached`` in how many), ``mean_of_reached``, ``regret`` (mean distance from the best) after
+    a quarter, half and all of the evaluations, and ``ms_an_evaluation``."""
+    sign = 1 if table.verdict.maximise else -1
+    found = []
+    for name in dict.fromkeys(entry["strategy"] for entry in runs):
+        mine = [entry for entry in runs if entry["strategy"] == name]
+        away = [[sign * (table.best - value) for value in entry["best_so_far"]] for entry in mine]
+        needed = [next((i + 1 for i, d in enumerate(row) if d <= table.near + 1e-9), math.inf) for row in away]
+        there = [n for n in needed if math.isfinite(n)]
+        longest = max(len(row) for row in away)
+        places = sorted({max(1, longest // 4), max(1, longest // 2), longest})
+        low, middle, high = (sorted(needed)[int(q * (len(needed) - 1))] for q in (0.25, 0.5, 0.75))
+        evaluations = sum(entry["evaluations"] for entry in mine)
+        line = {
+            "strategy": name,
+            "near": {"median": _known(middle), "low": _known(low), "high": _known(high), "reached": len(there)},
+            "mean_of_reached": float(np.mean(there)) if there else None,
+            "seeds": len(mine),
+            "regret": {place: float(np.mean([row[min(place, len(row)) - 1] for row in away])) for place in places},
+            "ms_an_evaluation": 1000 * sum(entry["seconds"] for entry in mine) / max(1, evaluations),
+        }
+        if "hypervolume" in mine[0]:
+            shares = {
+                p: float(np.mean([e["hypervolume"][min(p, len(e["hypervolume"])) - 1] for e in mine])) for p in places
+            }
+            line["hypervolume"] = shares
+        found.append(line)
+    return found
+
+
+def band(runs: Sequence[dict[str, Any]], key: str = "best_so_far", resamples: int = 500) -> dict[str, Any]:
+    """The mean of ``key`` over seeds after each evaluation, and its 95 % bootstrap interval over seeds."""
+    longest = max(len(entry[key]) for entry in runs)
+    rows = np.array([entry[key] + [entry[key][-1]] * (longest - len(entry[key])) for entry in runs])
+    draw = np.random.default_rng(0).integers(0, len(rows), (resamples, len(rows)))
+    means = rows[draw].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    return {"mean": rows.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
+
+
+def _known(value: float) -> int | None:
+    return int(value) if math.isfinite(value) else None
+
+
+def _volumes(table: Table, points: np.ndarray) -> list[float]:
+    """The share of the table's hypervolume after each evaluation, from its median accuracy and its front's dearest."""
+    everything = np.array([[o.cost(row[o.metric]) for o in table.objectives] for row in table.rows.values()])
+    front = everything[pareto.nondominated(everything)]
+    reference = np.array([np.median(everything[:, 0]), front[:, 1].max()])
+    whole = pareto.hypervolume_2d(front, reference)
+    return [pareto.hypervolume_2d(points[: i + 1], reference) / whole for i in range(len(points))]

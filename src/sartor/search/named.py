@@ -1,0 +1,57 @@
+"""Every strategy by its name, and one call that runs any of them on anything that can be evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sartor.errors import InputError
+from sartor.records import Arch, Record
+from sartor.search.evolution import evolution
+from sartor.search.grid import grid
+from sartor.search.linas import linas
+from sartor.search.local import local_search
+from sartor.search.loop import Records, search
+from sartor.search.nsga2 import nsga2
+from sartor.search.objective import ACCURACY_LATENCY, Objective
+from sartor.search.random import random_search
+
+strategies: dict[str, Callable[..., list[Arch]]] = {
+    "random": random_search,
+    "grid": grid,
+    "local": local_search,
+    "evolution": evolution,
+    "nsga2": nsga2,
+    "linas": linas,
+}
+"""Each is a function ``(space, history, rng, n, *, objectives) -> archs``. See ``strategy.Strategy``."""
+
+
+def strategy_of(name: str) -> Callable[..., list[Arch]]:
+    """The strategy called ``name``. Raises InputError with those there are."""
+    if name not in strategies:
+        raise InputError(f"unknown strategy {name!r}: choose from {', '.join(strategies)}")
+    return strategies[name]
+
+
+def run(
+    space: Any,
+    evaluator: Callable[[Arch], Mapping[str, float]],
+    strategy: str | Callable[..., list[Arch]],
+    budget: int,
+    seed: int = 0,
+    *,
+    objectives: Sequence[Objective] = ACCURACY_LATENCY,
+    batch: int = 1,
+    store: Records | None = None,
+) -> list[Record]:
+    """The history of ``budget`` evaluations of ``space`` by ``strategy`` (a name, or a function as in
+    :data:`strategies`), oldest first.
+
+    ``batch`` archs are proposed at a time: one sees all that was evaluated before it. What ``store`` holds counts.
+    Raises InputError as :func:`sartor.search.loop.search` does.
+    """
+    chosen = strategy_of(strategy) if isinstance(strategy, str) else strategy
+    bound = partial(chosen, objectives=tuple(objectives))
+    return search(space, evaluator, bound, evaluations=budget, seed=seed, batch=batch, store=store)

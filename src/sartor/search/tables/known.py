@@ -1,0 +1,151 @@
+"""Published tables of really trained networks, by name. The files are not ours to ship: a folder holds them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from sartor.errors import InputError
+from sartor.search.objective import Objective
+from sartor.search.tables.table import Table, table_of
+from sartor.space import Choice
+
+CELL_OPERATORS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+NEAR = 0.1
+"""Points of accuracy from the best there is: good enough."""
+
+GRAPH_LINKS = ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")
+GRAPH_OPERATORS = ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph", "fc", "skip")
+"""In the order of NAS-Bench-Graph's own numbers (arXiv:2206.09166 §3)."""
+
+
+def open_known(name: str, data: str | Path | None = None, cost: str | None = None) -> Table:
+    """The table ``name``, such as ``nb201:cifar10``, from the folder ``data`` ($SARTOR_DATA where it is not given).
+
+    ``cost``: a column to minimise, too, such as ``lat_ms_pixel2``. Raises InputError where name, folder or column are
+    unknown.
+    """
+    kind, _, part = name.partition(":")
+    if kind not in KNOWN:
+        raise InputError(f"unknown table {name!r}: choose from {', '.join(NAMES)}, or give a .csv file")
+    return KNOWN[kind](data_folder(data), part, cost)
+
+
+def data_folder(data: str | Path | None) -> Path:
+    """The folder that holds ``nas/``. Raises InputError where it is not known or not there."""
+    given = data or os.environ.get("SARTOR_DATA")
+    if not given:
+        raise InputError("where are the tables? Set SARTOR_DATA to the folder that holds nas/, or give --data")
+    folder = Path(given) / "nas" if (Path(given) / "nas").is_dir() else Path(given)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: give the one that holds nas/")
+    return folder
+
+
+def nas_bench_201(folder: Path, part: str, cost: str | None) -> Table:
+    """NAS-Bench-201 (arXiv:2001.00326): 15,625 cells. A search sees the validation accuracy after 12 epochs; the test
+    accuracy after 200 is the verdict."""
+    part = _one_of("nb201", part, ("cifar10", "cifar100"))
+    rows = []
+    for row in _read(folder / "nb201.csv.gz"):
+        edges = re.findall(r"([a-z_0-9]+)~", row["arch_str"])
+        rows.append((_numbered("edge", edges), row))
+    seen, verdict = f"acc12ep_{part}_val", f"acc200ep_{part}_test"
+    choices = [Choice(f"edge{i}", CELL_OPERATORS) for i in range(6)]
+    return _table(f"nb201:{part}", choices, rows, seen, verdict, cost)
+
+
+def nas_bench_macro(folder: Path, part: str, cost: str | None) -> Table:
+    """NAS-Bench-Macro (arXiv:2103.11922): 6,561 networks of eight layers on CIFAR-10, the mean of three seeds."""
+    _one_of("macro", part, ("cifar10",))
+    rows = [
+        (_numbered("layer", [int(digit) for digit in row["arch"]]), row)
+        for row in _read(folder / "nasbench_macro_cifar10.csv.gz")
+    ]
+    return _table("macro:cifar10", [Choice(f"layer{i}", (0, 1, 2)) for i in range(8)], rows, "mean_acc", None, cost)
+
+
+def ofa(folder: Path, part: str, cost: str | None) -> Table:
+    """Subnets of OFA-MobileNetV3 (arXiv:1908.09791) that searches evaluated on ImageNet."""
+    _one_of("ofa", part, ("imagenet",))
+    rows = []
+    for row in _read(folder / "ofa_mbv3_accuracy.csv.gz"):
+        kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
+        options: dict[str, object] = {"resolution": int(row["r"]), **_numbered("depth", depths)}
+        rows.append((options | _numbered("kernel", kernels) | _numbered("expand", expansions), row))
+    sides = tuple(sorted({int(str(options["resolution"])) for options, _ in rows}))
+    return _table("ofa:imagenet", [Choice("resolution", sides), *_ofa_choices()], rows, "top1", None, cost)
+
+
+def _ofa_choices() -> Iterator[Choice]:
+    """Five stages of two to four blocks: what is deeper than its stage is no choice."""
+    for stage in range(5):
+        yield Choice(f"depth{stage}", (2, 3, 4))
+        for block in range(4):
+            when = None if block < 2 else (f"depth{stage}", tuple(d for d in (2, 3, 4) if d > block))
+            yield Choice(f"kernel{4 * stage + block}", (3, 5, 7), when)
+            yield Choice(f"expand{4 * stage + block}", (3, 4, 6), when)
+
+
+def nas_bench_graph(folder: Path, part: str, cost: str | None) -> Table:
+    """NAS-Bench-Graph (arXiv:2206.09166): 26,206 graph networks on Cora."""
+    _one_of("graph", part, ("cora",))
+    rows = []
+    for row in _read(folder / "nasbench_graph_cora.csv.gz"):
+        link, *operators = (int(digit) for digit in row["arch_hash"].zfill(5))
+        named = [GRAPH_OPERATORS[operator] for operator in operators]
+        rows.append(({"link": GRAPH_LINKS[link], **_numbered("op", named)}, row))
+    choices = [Choice("link", GRAPH_LINKS), *(Choice(f"op{i}", GRAPH_OPERATORS) for i in range(4))]
+    return _table("graph:cora", choices, rows, "valid_perf", "perf", cost)
+
+
+KNOWN: dict[str, Callable[[Path, str, str | None], Table]] = {
+    "nb201": nas_bench_201,
+    "macro": nas_bench_macro,
+    "ofa": ofa,
+    "graph": nas_bench_graph,
+}
+NAMES = ("nb201:cifar10", "nb201:cifar100", "macro:cifar10", "ofa:imagenet", "graph:cora")
+
+
+def _one_of(kind: str, part: str, parts: tuple[str, ...]) -> str:
+    if not part and len(parts) == 1:
+        return parts[0]
+    if part not in parts:
+        raise InputError(f"{kind} has {', '.join(f'{kind}:{p}' for p in parts)}, not {kind}:{part}")
+    return part
+
+
+def _numbered(name: str, options: Sequence[object]) -> dict[str, object]:
+    return {f"{name}{i}": option for i, option in enumerate(options)}
+
+
+def _read(file: Path) -> list[dict[str, str]]:
+    try:
+        with gzip.open(file, "rt", newline="") as held:
+            return list(csv.DictReader(held))
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {file} ({error}): give --data the folder that holds nas/") from error
+
+
+def _table(
+    name: str,
+    choices: list[Choice],
+    rows: list[tuple[dict[str, object], dict[str, str]]],
+    seen: str,
+    verdict: str | None,
+    cost: str | None,
+) -> Table:
+    columns = [c for c in (seen, verdict, cost) if c is not None]
+    if cost is not None and (not rows or cost not in rows[0][1]):
+        there = [c for c in (rows[0][1] if rows else {}) if c not in (seen, verdict)]
+        raise InputError(f"{name} has no column {cost!r}: choose from {', '.join(there)}")
+    objectives = [Objective(seen, maximise=True)]
+    if cost is not None:
+        objectives.append(Objective(cost, log=True))
+    metrics = [(options, {c: float(row[c]) for c in columns}) for options, row in rows]
+    return table_of(name, choices, metrics, objectives, Objective(verdict or seen, maximise=True), near=NEAR)

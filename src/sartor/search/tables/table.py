@@ -1,0 +1,82 @@
+"""A table of evaluated archs as a problem to search: what is seen, what is judged by, and what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from sartor.errors import InputError
+from sartor.records import Arch, Record
+from sartor.search.objective import Objective
+from sartor.space import Choice, Space
+from sartor.space.listed import Listed
+
+
+@dataclass(frozen=True)
+class Table:
+    """``rows``: the metrics of every arch. A search sees the metrics of ``objectives``, and is judged by ``verdict``,
+    which it never sees where that is another one. ``near``: how far from the best verdict is good enough, in its unit.
+    ``note``: what was left out of the file, or averaged."""
+
+    name: str
+    space: Space
+    rows: Mapping[Arch, Mapping[str, float]]
+    objectives: tuple[Objective, ...]
+    verdict: Objective
+    near: float = 0.0
+    note: str = ""
+
+    def evaluate(self, arch: Arch) -> dict[str, float]:
+        """What a search may see of ``arch``."""
+        row = self.rows[arch]
+        return {o.metric: row[o.metric] for o in self.objectives}
+
+    def judge(self, arch: Arch) -> float:
+        return self.rows[arch][self.verdict.metric]
+
+    def best_so_far(self, history: Sequence[Record]) -> list[float]:
+        """The verdict on the best, by what the search saw first of its objectives, after each evaluation."""
+        seen, found = self.objectives[0], []
+        best: Record | None = None
+        for record in history:
+            if best is None or seen.cost(record.metrics[seen.metric]) < seen.cost(best.metrics[seen.metric]):
+                best = record
+            found.append(self.judge(best.arch))
+        return found
+
+    @cached_property
+    def best(self) -> float:
+        """The best verdict there is."""
+        values = [row[self.verdict.metric] for row in self.rows.values()]
+        return max(values) if self.verdict.maximise else min(values)
+
+
+def table_of(
+    name: str,
+    choices: Sequence[Choice],
+    rows: Sequence[tuple[Mapping[str, object], Mapping[str, float]]],
+    objectives: Sequence[Objective],
+    verdict: Objective,
+    *,
+    near: float = 0.0,
+    note: str = "",
+) -> Table:
+    """A table of ``rows``: options, of which inactive ones are ignored, and metrics. The mean of rows of one arch.
+
+    Raises InputError where there are no rows, or a row does not fit the choices.
+    """
+    whole = Space(tuple(choices))
+    found: dict[Arch, list[Mapping[str, float]]] = {}
+    for options, metrics in rows:
+        found.setdefault(whole.canonical(options), []).append(metrics)  # type: ignore[arg-type]
+    if not found:
+        raise InputError(f"{name} has no rows to search")
+    wanted = list(dict.fromkeys([*(o.metric for o in objectives), verdict.metric]))
+    held = {arch: {m: sum(r[m] for r in same) / len(same) for m in wanted} for arch, same in found.items()}
+    repeated = len(rows) - len(held)
+    notes = [note] if note else []
+    if repeated:
+        notes.append(f"{repeated:,} rows of archs that were there already are averaged with them")
+    space = whole if whole.count() == len(held) else Listed(whole.choices, tuple(held))
+    return Table(name, space, held, tuple(objectives), verdict, near, "; ".join(notes))

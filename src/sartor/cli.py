@@ -452,7 +452,7 @@ def search(
     ] = "random,evolution,linas",
     budget: Annotated[int, typer.Option(min=1, metavar="N", help="Evaluations of each search.")] = 200,
     seeds: Annotated[int, typer.Option(min=1, metavar="K", help="Searches of each strategy.")] = 5,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Archs proposed at a time.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Archs proposed at a time.")] = 8,
     columns: Annotated[
         str | None, typer.Option(metavar="COL[,COL]", help="Of a .csv file: the columns that are choices.")
     ] = None,

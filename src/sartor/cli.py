@@ -462,7 +462,7 @@ def search(
     ] = None,
     verdict: Annotated[
         str | None,
-        typer.Option(metavar="COL", help="Of a .csv file: what judges the best found, which no search sees."),
+        typer.Option(metavar="max:COL", help="Of a .csv file: what judges the best found, which no search sees."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The folder that holds nas/, where $SARTOR_DATA is not set.")
@@ -478,7 +478,7 @@ def search(
     Examples:
       sartor search --table nb201:cifar10 --strategy random,evolution,linas --budget 200 --seeds 20
       sartor search --table nb201:cifar100 --minimise lat_ms_pixel2 --strategy nsga2,linas
-      sartor search --table mine.csv --columns depth,width,kernel --maximise accuracy --json runs.json
+      sartor search --table mine.csv --columns depth,width --maximise val --verdict max:test --json runs.json
     """
     from sartor.search.contest import contest, summary
     from sartor.search.named import strategy_of
@@ -486,18 +486,30 @@ def search(
 
     names = {"columns": columns, "maximise": maximise, "minimise": minimise}
     split = {key: [part.strip() for part in (text or "").split(",") if part.strip()] for key, text in names.items()}
-    chosen = list(dict.fromkeys(part.strip() for part in strategy.split(",") if part.strip()))
+    chosen = list(dict.fromkeys(part.strip() for part in strategy.split(",")))
     for name in chosen:
         strategy_of(name)
     opened = open_table(table, verdict=verdict, data=data, **split)
-    runs = terminal.with_progress(
-        len(chosen) * seeds,
-        lambda done: contest(opened, chosen, budget, seeds, batch=batch, on_run=lambda run: done(run["strategy"])),
-    )
-    if json_out is not None:
-        from sartor.disk import write_json
+    runs: list[dict[str, Any]] = []
 
-        write_json(json_out, runs)
+    def keep() -> None:
+        if json_out is not None:
+            from sartor.disk import write_json
+
+            write_json(json_out, runs)
+
+    def work(done: Callable[[str], None]) -> None:
+        def on_run(run: dict[str, Any]) -> None:
+            runs.append(run)
+            done(run["strategy"])
+
+        contest(opened, chosen, budget, seeds, batch=batch, on_run=on_run)
+
+    keep()  # before hours of work, not after them, it shows that there is no place for it
+    try:
+        terminal.with_progress(len(chosen) * seeds, work)
+    finally:
+        keep()
     terminal.print_contest(opened, summary(opened, runs))
 
 

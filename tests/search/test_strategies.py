@@ -110,6 +110,16 @@ def test_survivors_are_sorted_by_constrained_domination(values, data):
         assert list(ranks) == sorted(ranks)
 
 
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0.0, 0.0, 0.3])), min_size=1, max_size=20))
+def test_survivors_by_one_objective_are_those_by_two_that_agree(values):
+    """The short cut keeps the costs that the general way keeps, in its order."""
+    cost, excess = (np.array(column, dtype=float) for column in zip(*values, strict=True))
+    alone, twice = (survivors(np.stack([cost] * m, axis=1), excess, len(cost)) for m in (1, 2))
+    fits = int((excess <= 0).sum())
+    assert list(cost[alone][:fits]) == list(cost[twice][:fits])
+    assert list(excess[alone]) == list(excess[twice])
+
+
 def test_nsga2_replays_generations():
     """Its parents are those of a run that held its population in memory, generation by generation."""
     history = history_of(FLAT, 40)

@@ -47,7 +47,8 @@ def test_neighbours_exist_and_are_the_nearest(archs: tuple[Arch, ...], seed: int
     assert set(near) <= set(archs)
     assert bool(near) == (len(archs) > 1)
     one_away = {a for a in WHOLE.neighbours(arch) if a in archs}
-    assert one_away <= set(near)
+    least = min((apart(arch, a) for a in archs if a != arch), default=0)
+    assert set(near) == (one_away or {a for a in archs if a != arch and apart(arch, a) == least})
 
 
 def test_neighbours_of_a_whole_space_differ_in_one_choice() -> None:
@@ -57,6 +58,16 @@ def test_neighbours_of_a_whole_space_differ_in_one_choice() -> None:
     assert all(WHOLE.contains(a) for a in near)
     for other in near:
         assert apart(arch, other) == (2 if other["op"] == "plain" else 1), "the kernel goes with its operator"
+
+
+@given(SOME, st.integers(0, 99))
+def test_what_does_not_exist_becomes_the_nearest(archs: tuple[Arch, ...], seed: int) -> None:
+    space, rng = Listed(WHOLE.choices, archs), random.Random(seed)
+    for wanted, found in ((WHOLE.smallest(), space.smallest()), (WHOLE.largest(), space.largest())):
+        assert apart(wanted, found) == min(apart(wanted, arch) for arch in archs)
+    arch = space.sample(rng)
+    kept = space.restrict({"width": (arch["width"],)})
+    assert {a for a in archs if a["width"] == arch["width"]} == set(kept.every())
 
 
 def test_what_leads_nowhere_ends_at_the_nearest() -> None:

@@ -204,9 +204,12 @@ def choose(found: Sequence[Record], budget: Budget, n: int, largest: Arch | None
 
 def _evaluate(shop: Workshop, supernet: Supernet | Elastic, arch: Arch) -> dict[str, float]:
     network = supernet.extract(arch)
-    right = shop.rank(network, int(arch["resolution"]))
+    return {"accuracy_val": shop.rank(network, int(arch["resolution"])), **_costs(shop, network, arch)}
+
+
+def _costs(shop: Workshop, network: nn.Module, arch: Arch) -> dict[str, float]:
     counted = counts(network.cpu().float(), shop.shape(arch))
-    return {"accuracy_val": right, **shop.draft(arch), "macs": counted.macs, "params": counted.params}
+    return {**shop.draft(arch), "macs": counted.macs, "params": counted.params}
 
 
 def _seconds_an_evaluation(shop: Workshop, supernet: Supernet | Elastic) -> tuple[float, float]:
@@ -216,10 +219,11 @@ def _seconds_an_evaluation(shop: Workshop, supernet: Supernet | Elastic) -> tupl
     archs = ([a for a in drawn if f"draft.{a.key}" not in shop.journal] or drawn)[:2]
     judging, begin = 0.0, time.monotonic()
     for arch in archs:
+        network = supernet.extract(arch)
         start = time.monotonic()
-        shop.rank(supernet.extract(arch), int(arch["resolution"]))
+        shop.rank(network, int(arch["resolution"]))
         judging += time.monotonic() - start
-        shop.draft(arch)
+        _costs(shop, network, arch)
     return judging / len(archs), (time.monotonic() - begin - judging) / len(archs)
 
 

@@ -23,7 +23,7 @@ def contest(
     seeds: int,
     *,
     batch: int = 1,
-    on_run: Callable[[dict[str, Any]], None] = lambda found: None,
+    on_run: Callable[[dict[str, Any]], object] = lambda found: None,
 ) -> list[dict[str, Any]]:
     """One object for each strategy and seed: ``strategy``, ``seed``, ``evaluations``, ``best_so_far`` (the verdict on
     the best by what the search may see, after each evaluation), ``hypervolume`` (of two objectives: the share of the
@@ -48,27 +48,28 @@ def contest(
                 "best_so_far": table.best_so_far(history),
                 "seconds": seconds,
             }
-            if len(table.objectives) == 2:
-                entry["hypervolume"] = _volumes(table, costs(history, table.objectives))
+            if len(table.objectives) == 2 and (shares := _volumes(table, costs(history, table.objectives))):
+                entry["hypervolume"] = shares
             found.append(entry)
             on_run(entry)
     return found
 
 
 def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each strategy: ``near``, the evaluations until the verdict is as near to the best as the table asks (median
-    over seeds, quartiles, ``reached`` in how many), ``mean_of_reached``, ``regret`` (mean distance from the best) after
-    a quarter, half and all of the evaluations, and ``ms_an_evaluation``."""
+    """Of each strategy: ``near``, the evaluations until the verdict is, and stays, as near to the best as the table
+    asks (median over seeds, quartiles, ``reached`` in how many), ``mean_of_reached``, ``regret`` (mean distance from
+    the best) after a quarter, half and all of the evaluations, and ``ms_an_evaluation``."""
     sign = 1 if table.verdict.maximise else -1
     found = []
     for name in dict.fromkeys(entry["strategy"] for entry in runs):
         mine = [entry for entry in runs if entry["strategy"] == name]
         away = [[sign * (table.best - value) for value in entry["best_so_far"]] for entry in mine]
-        needed = [next((i + 1 for i, d in enumerate(row) if d <= table.near + 1e-9), math.inf) for row in away]
+        needed = [_until(row, table.near + 1e-9) for row in away]
         there = [n for n in needed if math.isfinite(n)]
         longest = max(len(row) for row in away)
         places = sorted({max(1, longest // 4), max(1, longest // 2), longest})
-        low, middle, high = (sorted(needed)[int(q * (len(needed) - 1))] for q in (0.25, 0.5, 0.75))
+        n = len(needed)  # of an even number the upper middle: a seed that never got there counts
+        low, middle, high = (sorted(needed)[i] for i in (math.ceil(n / 4) - 1, n // 2, math.ceil(3 * n / 4) - 1))
         evaluations = sum(entry["evaluations"] for entry in mine)
         line = {
             "strategy": name,
@@ -97,14 +98,32 @@ def band(runs: Sequence[dict[str, Any]], key: str = "best_so_far", resamples: in
     return {"mean": rows.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
+def _until(away: Sequence[float], near: float) -> float:
+    """From which evaluation on the verdict stays ``near``: who does not see it cannot stop where it was before."""
+    far = [i for i, d in enumerate(away) if d > near]
+    return 1 if not far else far[-1] + 2 if far[-1] + 1 < len(away) else math.inf
+
+
 def _known(value: float) -> int | None:
     return int(value) if math.isfinite(value) else None
 
 
 def _volumes(table: Table, points: np.ndarray) -> list[float]:
-    """The share of the table's hypervolume after each evaluation, from its median accuracy and its front's dearest."""
+    """The share of the table's hypervolume after each evaluation: from its median in the first objective, and from a
+    tenth of the front's extent beyond its dearest, which else would count for nothing. Empty where there is none."""
     everything = np.array([[o.cost(row[o.metric]) for o in table.objectives] for row in table.rows.values()])
     front = everything[pareto.nondominated(everything)]
-    reference = np.array([np.median(everything[:, 0]), front[:, 1].max()])
+    beyond = 0.1 * float(np.ptp(front[:, 1])) or 1.0
+    reference = np.array([np.median(everything[:, 0]), front[:, 1].max() + beyond])
     whole = pareto.hypervolume_2d(front, reference)
-    return [pareto.hypervolume_2d(points[: i + 1], reference) / whole for i in range(len(points))]
+    if whole <= 0:
+        return []
+    shares: list[float] = []
+    alive = np.zeros((0, 2))
+    for point in points:
+        if not len(alive) or not (alive <= point).all(axis=1).any():
+            alive = np.vstack([alive[~(point <= alive).all(axis=1)], point])
+            shares.append(pareto.hypervolume_2d(alive, reference) / whole)
+        else:
+            shares.append(shares[-1])
+    return shares

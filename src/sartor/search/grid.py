@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import lru_cache
 
 from sartor.records import Arch
 from sartor.search.objective import ACCURACY_LATENCY, Objective
@@ -23,22 +22,19 @@ def grid(
     *,
     objectives: Sequence[Objective] = ACCURACY_LATENCY,
 ) -> list[Arch]:
-    """The next n of a small space, in an order that spreads over its list; of a large one, which cannot be listed,
-    random ones."""
+    """The next n of a small space, in an order that spreads over its list from a drawn arch on; of a large one, which
+    cannot be listed, random ones."""
     seen = {record.arch for record in history}
     count = space.count()
     if count > ENUMERABLE:
         return fresh(space, lambda: space.sample(rng), rng, n, seen)
-    archs, found = _listed(space), dict[Arch, None]()
+    archs, found = space.listed, dict[Arch, None]()
+    # Where it began: drawn, and found again as the history's first.
+    start = rng.randrange(count) if not history else archs.index(history[0].arch)
     for step in range(len(history), len(history) + 2 * count):
-        arch = archs[int(count * (step * GOLDEN % 1))]
+        arch = archs[(start + int(count * (step * GOLDEN % 1))) % count]
         if arch not in seen:
             found[arch] = None
         if len(found) == n:
             return list(found)
     return [*found, *fresh(space, lambda: space.sample(rng), rng, n - len(found), seen | set(found))]
-
-
-@lru_cache(maxsize=4)
-def _listed(space: Space) -> tuple[Arch, ...]:
-    return tuple(space.every())

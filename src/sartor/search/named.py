@@ -50,8 +50,19 @@ def run(
     :data:`strategies`), oldest first.
 
     ``batch`` archs are proposed at a time: one sees all that was evaluated before it. What ``store`` holds counts.
-    Raises InputError as :func:`sartor.search.loop.search` does.
+    Raises InputError as :func:`sartor.search.loop.search` does, and where the evaluator does not return an objective.
     """
     chosen = strategy_of(strategy) if isinstance(strategy, str) else strategy
     bound = partial(chosen, objectives=tuple(objectives))
-    return search(space, evaluator, bound, evaluations=budget, seed=seed, batch=batch, store=store)
+
+    def evaluate(arch: Arch) -> Mapping[str, float]:
+        found = evaluator(arch)
+        absent = [o.metric for o in objectives if o.metric not in found]
+        if absent:  # without it every strategy would be random search
+            raise InputError(
+                f"the evaluator returns {', '.join(found) or 'nothing'}, and not {', '.join(absent)}: "
+                "name what it returns as objectives"
+            )
+        return found
+
+    return search(space, evaluate, bound, evaluations=budget, seed=seed, batch=batch, store=store)

@@ -63,6 +63,8 @@ def survivors(cost: Costs, excess: NDArray[np.float64], k: int) -> NDArray[np.in
 
     Equal points count once before any counts twice: their copies would have no crowding distance of their own.
     """
+    if cost.shape[1] == 1:  # every value is a rank of its own: sorting is the same, and a hundred times faster
+        return np.lexsort((cost[:, 0], np.maximum(excess, 0)))[:k]
     rank = np.zeros(len(cost))
     room = np.zeros(len(cost))
     within = excess <= 0

@@ -40,8 +40,10 @@ ACCURACY_LATENCY = (Objective("accuracy_val", maximise=True), Objective("latency
 
 
 def measured(metrics: Mapping[str, float], objectives: Sequence[Objective]) -> bool:
-    """Whether every objective has a finite value. An arch whose accuracy came out NaN has none, and teaches nothing."""
-    return all(math.isfinite(metrics.get(o.metric, math.nan)) for o in objectives)
+    """Whether every objective has a finite value, and a positive one on a log scale. An arch whose accuracy came out
+    NaN has none, and teaches nothing."""
+    values = ((o, metrics.get(o.metric, math.nan)) for o in objectives)
+    return all(math.isfinite(value) and (value > 0 or not o.log) for o, value in values)
 
 
 def costs(records: Iterable[Record], objectives: Sequence[Objective] = ACCURACY_LATENCY) -> Costs:

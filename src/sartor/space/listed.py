@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.records import Arch
+from sartor.errors import InputError
+from sartor.records import Arch, Option
 from sartor.space.space import Space
 
 TRIES = 8
@@ -22,7 +23,7 @@ class Listed(Space):
     """The ``archs`` of a space that exist. Sampling draws from them; what a mutation or a crossover leads to is the
     nearest of them, by the number of choices that differ."""
 
-    archs: tuple[Arch, ...] = ()
+    archs: tuple[Arch, ...]
 
     def sample(self, rng: random.Random) -> Arch:
         return rng.choice(self.archs)
@@ -55,6 +56,13 @@ class Listed(Space):
     def count(self) -> int:
         return len(self.archs)
 
+    def restrict(self, options: Mapping[str, Sequence[Option]]) -> Space:
+        whole = super().restrict(options)
+        kept = tuple(arch for arch in self.archs if whole.contains(arch))
+        if not kept:
+            raise InputError("no arch that exists has these options")
+        return Listed(whole.choices, kept)
+
     def every(self) -> Iterator[Arch]:
         return iter(self.archs)
 
@@ -72,15 +80,20 @@ class Listed(Space):
         return {arch: place for place, arch in enumerate(self.archs)}
 
     @cached_property
-    def _codes(self) -> NDArray[np.int16]:
+    def _codes(self) -> NDArray[np.int32]:
         """Options as numbers ``[archs, choices]``; -1 where a choice is not active."""
-        return np.array([self._code(arch) for arch in self.archs], dtype=np.int16)
+        return np.array([self._code(arch) for arch in self.archs], dtype=np.int32)
+
+    @cached_property
+    def _numbers(self) -> list[dict[Option, int]]:
+        return [{option: number for number, option in enumerate(c.options)} for c in self.choices]
 
     def _code(self, arch: Arch) -> list[int]:
-        return [-1 if c.name not in arch else c.options.index(arch[c.name]) for c in self.choices]
+        pairs = zip(self.choices, self._numbers, strict=True)
+        return [-1 if c.name not in arch else numbers[arch[c.name]] for c, numbers in pairs]
 
     def _apart(self, arch: Arch) -> NDArray[np.int64]:
-        return (self._codes != np.array(self._code(arch), dtype=np.int16)).sum(axis=1)
+        return (self._codes != np.array(self._code(arch), dtype=np.int32)).sum(axis=1)
 
     def _nearest(self, arch: Arch, rng: random.Random, but: set[Arch]) -> Arch:
         apart = self._apart(arch)

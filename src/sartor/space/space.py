@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -163,6 +164,11 @@ class Space:
                 yield from extend(index + 1, {**held, choice.name: option})
 
         return extend(0, {})
+
+    @cached_property
+    def listed(self) -> tuple[Arch, ...]:
+        """:meth:`every`, kept: of a small space."""
+        return tuple(self.every())
 
     def neighbours(self, arch: Arch) -> Iterator[Arch]:
         """The archs with another option in one choice; choices that become active have their first."""

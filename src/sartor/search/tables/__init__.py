@@ -24,14 +24,26 @@ def open_table(
     data: str | Path | None = None,
 ) -> Table:
     """A published table by its ``name``, with one column to ``minimise`` beside its accuracy where that is wanted; or
-    the .csv file ``name``, whose ``columns`` are choices. ``verdict`` has the direction of the first objective.
+    the .csv file ``name``, whose ``columns`` are choices. The first objective is the first that is maximised, or where
+    nothing is, the first that is minimised. ``verdict``: one of these, or ``max:NAME`` or ``min:NAME``.
 
     Raises InputError where what is asked for is not there, or does not apply.
     """
-    if not name.endswith((".csv", ".csv.gz")):
+    if not name.lower().endswith((".csv", ".csv.gz")):
         if columns or maximise or verdict or len(minimise) > 1:
             raise InputError(f"{name} has its own columns: only one to minimise may be named")
         return open_known(name, data, minimise[0] if minimise else None)
     objectives = [*(Objective(c, maximise=True) for c in maximise), *(Objective(c) for c in minimise)]
-    judge = Objective(verdict, maximise=objectives[0].maximise) if verdict and objectives else None
-    return open_csv(name, columns, objectives, judge)
+    if len({o.metric for o in objectives}) < len(objectives):
+        raise InputError("a column is an objective once, to maximise or to minimise")
+    return open_csv(name, columns, objectives, None if verdict is None else _verdict(verdict, objectives))
+
+
+def _verdict(text: str, objectives: Sequence[Objective]) -> Objective:
+    direction, colon, name = text.partition(":")
+    if colon and direction in ("max", "min"):
+        return Objective(name, maximise=direction == "max")
+    for objective in objectives:
+        if objective.metric == text:
+            return objective
+    raise InputError(f"is more of {text} better, or less? Write --verdict max:{text} or min:{text}")

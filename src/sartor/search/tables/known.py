@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import math
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -100,7 +102,7 @@ def nas_bench_graph(folder: Path, part: str, cost: str | None) -> Table:
         named = [GRAPH_OPERATORS[operator] for operator in operators]
         rows.append(({"link": GRAPH_LINKS[link], **_numbered("op", named)}, row))
     choices = [Choice("link", GRAPH_LINKS), *(Choice(f"op{i}", GRAPH_OPERATORS) for i in range(4))]
-    return _table("graph:cora", choices, rows, "valid_perf", "perf", cost)
+    return _table("graph:cora", choices, rows, "valid_perf", "perf", cost, near=NEAR / 100)  # shares, not per cent
 
 
 KNOWN: dict[str, Callable[[Path, str, str | None], Table]] = {
@@ -124,11 +126,18 @@ def _numbered(name: str, options: Sequence[object]) -> dict[str, object]:
     return {f"{name}{i}": option for i, option in enumerate(options)}
 
 
+def _positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
 def _read(file: Path) -> list[dict[str, str]]:
     try:
         with gzip.open(file, "rt", newline="") as held:
             return list(csv.DictReader(held))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {file} ({error}): give --data the folder that holds nas/") from error
 
 
@@ -139,13 +148,15 @@ def _table(
     seen: str,
     verdict: str | None,
     cost: str | None,
+    near: float = NEAR,
 ) -> Table:
     columns = [c for c in (seen, verdict, cost) if c is not None]
-    if cost is not None and (not rows or cost not in rows[0][1]):
-        there = [c for c in (rows[0][1] if rows else {}) if c not in (seen, verdict)]
-        raise InputError(f"{name} has no column {cost!r}: choose from {', '.join(there)}")
+    if cost is not None:
+        there = [c for c in rows[0][1] if c not in (seen, verdict) and all(_positive(row[c]) for _, row in rows)]
+        if cost not in there:
+            raise InputError(f"{name} has no column {cost!r} to minimise: choose from {', '.join(there)}")
     objectives = [Objective(seen, maximise=True)]
     if cost is not None:
         objectives.append(Objective(cost, log=True))
     metrics = [(options, {c: float(row[c]) for c in columns}) for options, row in rows]
-    return table_of(name, choices, metrics, objectives, Objective(verdict or seen, maximise=True), near=NEAR)
+    return table_of(name, choices, metrics, objectives, Objective(verdict or seen, maximise=True), near=near)

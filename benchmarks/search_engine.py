@@ -14,12 +14,9 @@ The tables are found through $SARTOR_DATA, else ../shared/data beside the projec
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 import math
 import os
 import random
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -36,6 +33,7 @@ from sartor.search.loop import search
 from sartor.search.nsga2 import nsga2
 from sartor.search.objective import costs
 from sartor.search.random import random_search
+from sartor.search.tables import open_known
 from sartor.space.choice import Choice
 from sartor.space.space import Space
 
@@ -73,31 +71,21 @@ def data_dir() -> Path:
     return Path(os.environ.get("SARTOR_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with gzip.open(path, "rt", newline="") as file:
-        return list(csv.DictReader(file))
+def _known(title: str, name: str, cost: str, unit: float, data: Path) -> Table:
+    known = open_known(name, data, cost)
+    seen = known.objectives[0].metric
+    rows = {a: {"accuracy_val": row[seen] / 100, "latency_ms": row[cost] / unit} for a, row in known.rows.items()}
+    return Table(title, known.space, rows)
 
 
-def nas_bench_201(data: Path, accuracy: str = "acc12ep_cifar10_val", latency: str = "lat_ms_gold_6226") -> Table:
+def nas_bench_201(data: Path) -> Table:
     """All 15,625 cells: validation accuracy on CIFAR-10 after 12 epochs, latency measured on a Xeon Gold 6226."""
-    operators = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-    space = Space(tuple(Choice(f"edge{i}", operators) for i in range(6)))
-    metrics = {}
-    for row in _rows(data / "nas" / "nb201.csv.gz"):
-        edges = re.findall(r"([a-z_0-9]+)~", row["arch_str"])
-        arch = Arch({f"edge{i}": edge for i, edge in enumerate(edges)})
-        metrics[arch] = {"accuracy_val": float(row[accuracy]) / 100, "latency_ms": float(row[latency])}
-    return Table("NAS-Bench-201, Xeon latency", space, metrics)
+    return _known("NAS-Bench-201, Xeon latency", "nb201:cifar10", "lat_ms_gold_6226", 1, data)
 
 
 def nas_bench_macro(data: Path) -> Table:
-    """All 6,561 networks of NAS-Bench-Macro: accuracy on CIFAR-10 (mean of three seeds) against FLOPs."""
-    space = Space(tuple(Choice(f"layer{i}", (0, 1, 2)) for i in range(8)))
-    metrics = {}
-    for row in _rows(data / "nas" / "nasbench_macro_cifar10.csv.gz"):
-        arch = Arch({f"layer{i}": int(digit) for i, digit in enumerate(row["arch"])})
-        metrics[arch] = {"accuracy_val": float(row["mean_acc"]) / 100, "latency_ms": float(row["flops"]) / 1e6}
-    return Table("NAS-Bench-Macro, FLOPs", space, metrics)
+    """All 6,561 networks of NAS-Bench-Macro: accuracy on CIFAR-10 (mean of three seeds) against FLOPs, in millions."""
+    return _known("NAS-Bench-Macro, FLOPs", "macro:cifar10", "flops", 1e6, data)
 
 
 def synthetic(layers: int = 8) -> Table:

@@ -480,6 +480,7 @@ def search(
       sartor search --table nb201:cifar100 --minimise lat_ms_pixel2 --strategy nsga2,linas
       sartor search --table mine.csv --columns depth,width --maximise val --verdict max:test --json runs.json
     """
+    from sartor.disk import write_json
     from sartor.search.contest import contest, summary
     from sartor.search.named import strategy_of
     from sartor.search.tables import open_table
@@ -491,25 +492,14 @@ def search(
         strategy_of(name)
     opened = open_table(table, verdict=verdict, data=data, **split)
     runs: list[dict[str, Any]] = []
-
-    def keep() -> None:
-        if json_out is not None:
-            from sartor.disk import write_json
-
-            write_json(json_out, runs)
-
-    def work(done: Callable[[str], None]) -> None:
-        def on_run(run: dict[str, Any]) -> None:
-            runs.append(run)
-            done(run["strategy"])
-
-        contest(opened, chosen, budget, seeds, batch=batch, on_run=on_run)
-
-    keep()  # before hours of work, not after them, it shows that there is no place for it
     try:
-        terminal.with_progress(len(chosen) * seeds, work)
+        if json_out is not None:
+            write_json(json_out, runs)  # before hours of work, not after them, it shows that there is no place for it
+        for found in terminal.with_progress(contest(opened, chosen, budget, seeds, batch=batch), len(chosen) * seeds):
+            runs.append(found)
     finally:
-        keep()
+        if json_out is not None and runs:
+            write_json(json_out, runs)
     terminal.print_contest(opened, summary(opened, runs))
 
 

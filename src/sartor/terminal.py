@@ -6,16 +6,19 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from sartor.recipes.prune import Pruned
     from sartor.recipes.run import Member, Run
+    from sartor.search.tables import Table as Searched
     from sartor.systems import System
+
+T = TypeVar("T")
 
 
 def fail(message: str) -> None:
@@ -168,18 +171,16 @@ def print_member(member: Member, as_json: bool) -> None:
     print(f"use it: sartor predict {shlex.quote(str(member.path))} FILES…")
 
 
-def with_progress(total: int, work: Callable[[Callable[[str], None]], Any]) -> Any:
-    """What ``work`` returns, which calls what it is given with a word each time one of ``total`` parts is done."""
+def with_progress(items: Iterable[T], total: int) -> Iterator[T]:
+    """``items``, of which there are ``total``, under a bar that says how long the rest takes."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import track
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        return work(lambda word: progress.update(task, advance=1, description=word))
+    yield from track(items, "", total, console=console, transient=True, disable=not console.is_terminal)
 
 
-def print_contest(searched: Any, lines: Sequence[Mapping[str, Any]]) -> None:
+def print_contest(searched: Searched, lines: Sequence[Mapping[str, Any]]) -> None:
     """Strategies side by side, the one that needed the fewest evaluations first."""
     if searched.note:
         print(searched.note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,8 @@ from sartor.search.tables.table import Table
 
 
 def contest(
-    table: Table,
-    strategies: Sequence[str],
-    budget: int,
-    seeds: int,
-    *,
-    batch: int = 1,
-    on_run: Callable[[dict[str, Any]], object] = lambda found: None,
-) -> list[dict[str, Any]]:
+    table: Table, strategies: Sequence[str], budget: int, seeds: int, *, batch: int = 1
+) -> Iterator[dict[str, Any]]:
     """One object for each strategy and seed: ``strategy``, ``seed``, ``evaluations``, ``best_so_far`` (the verdict on
     the best by what the search may see, after each evaluation), ``hypervolume`` (of two objectives: the share of the
     whole table's, after each evaluation) and ``seconds``, which are the strategy's own: a table answers for nothing.
@@ -35,24 +29,23 @@ def contest(
         raise InputError(f"a contest needs an evaluation and a seed, at least, not {budget} and {seeds}")
     for name in strategies:
         strategy_of(name)
-    found = []
-    for seed in range(seeds):
-        for name in strategies:
-            start = time.perf_counter()
-            history = run(table.space, table.evaluate, name, budget, seed, objectives=table.objectives, batch=batch)
-            seconds = time.perf_counter() - start
-            entry: dict[str, Any] = {
-                "strategy": name,
-                "seed": seed,
-                "evaluations": len(history),
-                "best_so_far": table.best_so_far(history),
-                "seconds": seconds,
-            }
-            if len(table.objectives) == 2 and (shares := _volumes(table, costs(history, table.objectives))):
-                entry["hypervolume"] = shares
-            found.append(entry)
-            on_run(entry)
-    return found
+    return (_one(table, name, budget, seed, batch) for seed in range(seeds) for name in strategies)
+
+
+def _one(table: Table, strategy: str, budget: int, seed: int, batch: int) -> dict[str, Any]:
+    start = time.perf_counter()
+    history = run(table.space, table.evaluate, strategy, budget, seed, objectives=table.objectives, batch=batch)
+    seconds = time.perf_counter() - start
+    entry: dict[str, Any] = {
+        "strategy": strategy,
+        "seed": seed,
+        "evaluations": len(history),
+        "best_so_far": table.best_so_far(history),
+        "seconds": seconds,
+    }
+    if len(table.objectives) == 2 and (shares := _volumes(table, costs(history, table.objectives))):
+        entry["hypervolume"] = shares
+    return entry
 
 
 def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -86,16 +79,6 @@ def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]
             line["hypervolume"] = shares
         found.append(line)
     return found
-
-
-def band(runs: Sequence[dict[str, Any]], key: str = "best_so_far", resamples: int = 500) -> dict[str, Any]:
-    """The mean of ``key`` over seeds after each evaluation, and its 95 % bootstrap interval over seeds."""
-    longest = max(len(entry[key]) for entry in runs)
-    rows = np.array([entry[key] + [entry[key][-1]] * (longest - len(entry[key])) for entry in runs])
-    draw = np.random.default_rng(0).integers(0, len(rows), (resamples, len(rows)))
-    means = rows[draw].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975], axis=0)
-    return {"mean": rows.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
 def _until(away: Sequence[float], near: float) -> float:

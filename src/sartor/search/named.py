@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from sartor.errors import InputError
 from sartor.records import Arch, Record
@@ -16,6 +15,7 @@ from sartor.search.loop import Records, search
 from sartor.search.nsga2 import nsga2
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.search.random import random_search
+from sartor.space.space import Space
 
 strategies: dict[str, Callable[..., list[Arch]]] = {
     "random": random_search,
@@ -36,7 +36,7 @@ def strategy_of(name: str) -> Callable[..., list[Arch]]:
 
 
 def run(
-    space: Any,
+    space: Space,
     evaluator: Callable[[Arch], Mapping[str, float]],
     strategy: str | Callable[..., list[Arch]],
     budget: int,
@@ -49,7 +49,8 @@ def run(
     """The history of ``budget`` evaluations of ``space`` by ``strategy`` (a name, or a function as in
     :data:`strategies`), oldest first.
 
-    ``batch`` archs are proposed at a time: one sees all that was evaluated before it. What ``store`` holds counts.
+    ``batch`` archs are proposed at a time: one sees all that was evaluated before it. What ``store`` holds counts. What
+    could not be measured is NaN.
     Raises InputError as :func:`sartor.search.loop.search` does, and where the evaluator does not return an objective.
     """
     chosen = strategy_of(strategy) if isinstance(strategy, str) else strategy

@@ -63,7 +63,7 @@ def survivors(cost: Costs, excess: NDArray[np.float64], k: int) -> NDArray[np.in
 
     Equal points count once before any counts twice: their copies would have no crowding distance of their own.
     """
-    if cost.shape[1] == 1:  # every value is a rank of its own: sorting is the same, and a hundred times faster
+    if cost.shape[1] == 1:  # every value is a rank of its own, and sorting gives the same
         return np.lexsort((cost[:, 0], np.maximum(excess, 0)))[:k]
     rank = np.zeros(len(cost))
     room = np.zeros(len(cost))

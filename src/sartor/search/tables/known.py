@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sartor.errors import InputError
 from sartor.search.objective import Objective
+from sartor.search.tables.rows import read_rows
 from sartor.search.tables.table import Table, table_of
 from sartor.space import Choice
 
@@ -77,10 +75,10 @@ def ofa(folder: Path, part: str, cost: str | None) -> Table:
     rows = []
     for row in _read(folder / "ofa_mbv3_accuracy.csv.gz"):
         kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
-        options: dict[str, object] = {"resolution": int(row["r"]), **_numbered("depth", depths)}
-        rows.append((options | _numbered("kernel", kernels) | _numbered("expand", expansions), row))
-    sides = tuple(sorted({int(str(options["resolution"])) for options, _ in rows}))
-    return _table("ofa:imagenet", [Choice("resolution", sides), *_ofa_choices()], rows, "top1", None, cost)
+        options = _numbered("depth", depths) | _numbered("kernel", kernels) | _numbered("expand", expansions)
+        rows.append((options | {"resolution": int(row["r"])}, row))
+    sides = Choice("resolution", tuple(sorted({int(row["r"]) for _, row in rows})))
+    return _table("ofa:imagenet", [sides, *_ofa_choices()], rows, "top1", None, cost)
 
 
 def _ofa_choices() -> Iterator[Choice]:
@@ -134,11 +132,7 @@ def _positive(text: str) -> bool:
 
 
 def _read(file: Path) -> list[dict[str, str]]:
-    try:
-        with gzip.open(file, "rt", newline="") as held:
-            return list(csv.DictReader(held))
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {file} ({error}): give --data the folder that holds nas/") from error
+    return read_rows(file, "give --data the folder that holds nas/")
 
 
 def _table(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
-import zlib
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 
 from sartor.errors import InputError
 from sartor.records import Option
 from sartor.search.objective import Objective
+from sartor.search.tables.rows import read_rows
 from sartor.search.tables.table import Table, table_of
 from sartor.space import Choice
 
@@ -33,7 +30,7 @@ def open_csv(
     if not columns or not objectives:
         raise InputError("name the columns that are choices (--columns) and one, at least, to maximise or minimise")
     verdict = verdict or objectives[0]
-    rows = _read(path)
+    rows = read_rows(path, "give a .csv file with a header")
     there = list(rows[0]) if rows else []
     metrics = list(dict.fromkeys([*(o.metric for o in objectives), verdict.metric]))
     missing = [name for name in [*columns, *metrics] if name not in there]
@@ -53,27 +50,6 @@ def open_csv(
     ]
     choices = [Choice(name, tuple(dict.fromkeys(options[name].values()))) for name in columns]
     return table_of(path.name, choices, parsed, objectives, verdict, note=note)
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    """The rows by the header's names. Raises InputError for what is no table, with the line."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    try:
-        with opened(path, "rt", newline="", encoding="utf-8-sig") as held:
-            reader = csv.reader(held, skipinitialspace=True)
-            names = [name.strip() for name in next(reader, [])]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise InputError(f"{path} has the column {', '.join(twice)} more than once")
-            rows = []
-            for row in reader:
-                if len(row) > len(names):
-                    raise InputError(f"{path}, line {reader.line_num}: {len(row)} fields for {len(names)} columns")
-                if row:
-                    rows.append(dict(zip_longest(names, (text.strip() for text in row), fillvalue="")))
-            return rows
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path} ({error}): give a .csv file with a header") from error
 
 
 def _number(text: str) -> float | None:

@@ -16,9 +16,8 @@ from sartor.errors import InputError
 from sartor.records import Arch
 from sartor.search import run
 from sartor.search.objective import Objective
-from sartor.space import Choice, Space
+from sartor.space import Choice, Space, weighted
 from sartor.space import constrained as module
-from sartor.space import weighted
 from sartor.space.constrained import Constrained, Constraint
 from sartor.space.weighted import Weighted
 from space.spaces import enumerated, spaces

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sartor.errors import InputError
 from sartor.records import Arch, Option
 from sartor.search.tables.known import data_folder
 from sartor.space.macro import FBNET_LAYERS, numbered
+from sartor.space.space import Space
 
 _PRINTED = {"ir_k3_s2": "k3_e1_g2", "ir_k5_s2": "k5_e1_g2"}
 """FBNet's code calls groups of two "s2", for the shuffle."""
@@ -36,7 +37,8 @@ class Lookup:
         for name, row in self.parts.items():
             if name in arch:
                 if arch[name] not in row:
-                    raise InputError(f"the table has no {name} of {arch[name]!r}: it has {', '.join(map(repr, row))}")
+                    known = ", ".join(map(repr, row))
+                    raise InputError(f"the table has no {name} of {arch[name]!r}: choose from {known}")
                 total += row[arch[name]]
         return total
 
@@ -49,11 +51,29 @@ class Lookup:
         return np.array([self.of(arch) for arch in archs], dtype=np.float64)
 
 
+def fit_lookup(space: Space, archs: Sequence[Arch], costs: ArrayLike, metric: str = "latency_ms") -> Lookup:
+    """The table of ``space`` whose sums come nearest to the ``costs`` ``[n]`` of ``archs``, by least squares.
+
+    What no arch tells apart is shared out evenly, so single entries mean something only beside others of their choice.
+    Raises InputError where archs and costs do not match, or are none, or a cost is not finite.
+    """
+    values = np.asarray(costs, dtype=np.float64)
+    if values.shape != (len(archs),) or not len(archs) or not np.isfinite(values).all():
+        raise InputError(f"a table is fitted to a finite cost of each arch: {len(archs)} archs, costs {values.shape}")
+    held = [(choice.name, option) for choice in space.choices for option in choice.options]
+    rows = np.array([[arch.get(name) == option for name, option in held] for arch in archs], dtype=np.float64)
+    middle, typical = rows.mean(axis=0), float(values.mean())
+    weights = np.linalg.lstsq(rows - middle, values - typical, rcond=None)[0]
+    parts: dict[str, dict[Option, float]] = {choice.name: {} for choice in space.choices}
+    for (name, option), weight in zip(held, weights, strict=True):
+        parts[name][option] = float(weight)
+    return Lookup(metric, parts, typical - float(middle @ weights))
+
+
 def fbnet_cpu(data: str | Path | None = None) -> Lookup:
     """``latency_ms`` of archs of :func:`sartor.space.macro.fbnet_space`, from ``nas/fbnet_cpu_lut.txt`` in the folder
-    ``data`` ($SARTOR_DATA where it is not given): a line of microseconds for each of the 22 layers, measured one by one.
-
-    Stem, last convolution and classifier are not in it. Raises InputError where the file is not there, or not such.
+    ``data`` ($SARTOR_DATA where it is not given): a line of microseconds for each of the 22 layers, measured one by
+    one. Stem, last convolution and classifier are not in it. Raises InputError where the file is not there, or not such.
     """
     file = data_folder(data) / "fbnet_cpu_lut.txt"
     fix = "give the folder that holds nas/fbnet_cpu_lut.txt"

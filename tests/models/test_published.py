@@ -1,0 +1,124 @@
+"""Published networks: parameters and MACs as published, and what their layers compute, by other means."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sartor.measure.counts import counts, counts_of
+from sartor.models.autoformer import build_autoformer
+from sartor.models.macro import build_fbnet, build_macro
+from sartor.models.mnasnet import build_mnasnet
+from sartor.models.ofa import build_ofa
+from sartor.models.torchvision_ops import define_missing_ops
+from sartor.records import Arch
+from sartor.search.tables.rows import read_rows
+from sartor.space.autoformer import BASE, SMALL, autoformer_space
+from sartor.space.macro import fbnet_space, nas_bench_macro, numbered
+from sartor.space.mnasnet import mnasnet_a1, mnasnet_space
+from sartor.space.ofa import ofa_space
+
+FBNET_C = (
+    "k3_e1 k3_e6 skip k3_e1 k3_e1 k5_e6 k5_e3 k5_e6 k3_e6 k5_e6 k5_e3 k5_e6 k5_e6 "
+    "k5_e6 k5_e6 k5_e6 k5_e3 k5_e6 k5_e6 k5_e6 k5_e6 k3_e6"
+)
+"""Figure 4 of arXiv:1812.03443."""
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def timm_model(name: str) -> nn.Module:
+    define_missing_ops()
+    import timm
+
+    return timm.create_model(name, pretrained=False).eval()
+
+
+def rows_of(folder: Path, name: str, every: int) -> list[dict[str, str]]:
+    return read_rows(folder / "nas" / name, "")[::every]
+
+
+def test_once_for_alls_subnets_have_the_tabled_parameters_and_macs(data_dir: Path):
+    space = ofa_space()
+    for row in rows_of(data_dir, "ofa_mbv3_accuracy.csv.gz", 160):
+        kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
+        options = numbered("kernel", kernels) | numbered("expand", expansions) | numbered("depth", depths)
+        arch = space.canonical(options | {"resolution": int(row["r"])})  # type: ignore[arg-type]
+        found = counts(build_ofa(arch), (3, int(row["r"]), int(row["r"])))
+        assert (found.params, found.macs) == (int(row["params"]), int(row["macs"]))
+
+
+def test_every_tabled_once_for_all_arch_is_of_the_space(data_dir: Path):
+    space = ofa_space()
+    for row in rows_of(data_dir, "ofa_latency.csv.gz", 1):
+        kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
+        options = numbered("kernel", kernels) | numbered("expand", expansions) | numbered("depth", depths)
+        arch = space.canonical(options | {"resolution": int(row["r"])})  # type: ignore[arg-type]
+        assert sum(name.startswith("kernel") for name in arch) == sum(depths)
+
+
+def test_nas_bench_macros_networks_have_the_tabled_parameters_and_macs(data_dir: Path):
+    space = nas_bench_macro()
+    for row in rows_of(data_dir, "nasbench_macro_cifar10.csv.gz", 150):
+        arch = space.canonical(numbered("layer", [int(digit) for digit in row["arch"]]))  # type: ignore[arg-type]
+        found = counts(build_macro(arch), (3, 32, 32))
+        assert (found.params, found.macs) == (int(row["params"]), int(row["flops"]))
+
+
+def test_mnasnet_a1_has_the_papers_parameters_and_macs():
+    """3.9M and 312M (arXiv:1807.11626, Table 1); and timm's, which is written apart from this."""
+    space = mnasnet_space()
+    found = counts(build_mnasnet(space.canonical(mnasnet_a1())), (3, 224, 224))
+    assert found.params == pytest.approx(3.9e6, rel=0.01)
+    assert found.macs == pytest.approx(312e6, rel=0.01)
+    timms = counts(timm_model("semnasnet_100"), (3, 224, 224))
+    assert (found.params, found.macs) == (timms.params, timms.macs)
+
+
+def test_fbnet_c_is_timms_and_as_large_as_published(data_dir: Path):
+    arch = fbnet_space().canonical(numbered("layer", FBNET_C.split()))  # type: ignore[arg-type]
+    found = counts(build_fbnet(arch), (3, 224, 224))
+    timms = counts(timm_model("fbnetc_100"), (3, 224, 224))
+    assert (found.params, found.macs) == (timms.params, timms.macs)
+    (published,) = [row for row in rows_of(data_dir, "imgclsmob_models.csv.gz", 1) if row["model"] == "FBNet-Cb"]
+    assert found.params == float(published["params"])
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "ratios", "millions", "ranges"),
+    [
+        # The searched networks of the paper's repository, with the parameters of its Table 2.
+        (192, "3333333333433", "7767668878787", 5.9, None),  # stated as 5.7M: the table leaves something out
+        (384, "6657555667767", "6767888888878", 22.9, SMALL),
+        (576, [9, 9, 9, 9, 9, 10, 9, 9, 10, 9, 10, 9, 9, 10], "77878776886867", 53.7, BASE),
+    ],
+)
+def test_autoformers_have_the_papers_parameters(width: int, heads: Any, ratios: str, millions: float, ranges: Any):
+    options: dict[str, Any] = {"width": width, "depth": len(ratios)}
+    options |= numbered("heads", [int(n) for n in heads]) | numbered("ratio", [int(n) / 2 for n in ratios])
+    network = build_autoformer(Arch(options))
+    assert round(parameters(network) / 1e6, 1) == millions
+    assert ranges is None or autoformer_space(ranges).contains(Arch(options))
+
+
+def test_mnasnets_skips_and_missing_blocks_leave_a_network_that_runs():
+    space = mnasnet_space()
+    base = dict(mnasnet_a1())
+    for skip, layers in itertools.product(("none", "pool", "identity"), (0, 2)):
+        options = base | {f"b{b}.skip": skip for b in range(7)} | {"b0.layers": layers, "b6.layers": layers}
+        network = build_mnasnet(space.canonical(options), width=0.25, classes=3).eval()
+        assert network(torch.randn(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_counts_of_any_inputs_are_those_of_images_where_they_are_images():
+    network = build_macro(nas_bench_macro().largest())
+    one, three = (counts_of(network, (torch.zeros(n, 3, 32, 32),)) for n in (1, 3))
+    assert one == counts(network, (3, 32, 32))
+    assert three.macs == 3 * one.macs

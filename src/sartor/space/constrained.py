@@ -167,7 +167,7 @@ class Constrained(Space):
                 continue
             for option in order(choice.options):
                 trial = {**decided, choice.name: option}
-                if self._weighted(lambda c, o, fixed=trial: float(fixed.get(c.name, o) == o)).total():
+                if self._weighted(_fixed(trial)).total():
                     decided = trial
                     break
         return Arch(decided)
@@ -194,6 +194,11 @@ def _constructed(weighted: Weighted, rng: random.Random) -> Arch:
     held = weighted.draw(rng)
     assert held is not None, "a space that could be made has an arch, and a child may be its parent"
     return Arch(held)
+
+
+def _fixed(held: Mapping[str, Option]) -> Weight:
+    """Of the archs with these options, each counts for one."""
+    return lambda choice, option: float(held.get(choice.name, option) == option)
 
 
 def _one(choice: Choice, option: Option) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sartor.records import Arch, Option
 from sartor.space.choice import Choice
 from sartor.space.space import Space
 
@@ -35,9 +36,9 @@ def mnasnet_space() -> Space:
     return Space(tuple(choices))
 
 
-def mnasnet_a1() -> dict[str, str | int | float]:
-    """MnasNet-A1 (Figure 7): options of the whole space."""
-    blocks = [  # operator, kernel, gate, width, layers
+def mnasnet_a1() -> Arch:
+    """MnasNet-A1 (Figure 7)."""
+    blocks: list[tuple[Option, ...]] = [  # operator, kernel, gate, width, layers
         ("dconv", 3, 0.0, 16, 1),
         ("mbconv6", 3, 0.0, 24, 2),
         ("mbconv3", 5, 0.25, 40, 3),
@@ -47,4 +48,5 @@ def mnasnet_a1() -> dict[str, str | int | float]:
         ("mbconv6", 3, 0.0, 320, 1),
     ]
     names = ("op", "kernel", "se", "width", "layers", "skip")
-    return {f"b{b}.{n}": o for b, row in enumerate(blocks) for n, o in zip(names, (*row, "identity"), strict=True)}
+    rows = enumerate((*row, "identity") for row in blocks)
+    return Arch({f"b{b}.{name}": option for b, row in rows for name, option in zip(names, row, strict=True)})

@@ -73,7 +73,7 @@ def fit_lookup(space: Space, archs: Sequence[Arch], costs: ArrayLike, metric: st
 def fbnet_cpu(data: str | Path | None = None) -> Lookup:
     """``latency_ms`` of archs of :func:`sartor.space.macro.fbnet_space`, from ``nas/fbnet_cpu_lut.txt`` in the folder
     ``data`` ($SARTOR_DATA where it is not given): a line of microseconds for each of the 22 layers, measured one by
-    one. Stem, last convolution and classifier are not in it. Raises InputError where the file is not there, or not such.
+    one. Stem, last convolution and classifier are not in it. Raises InputError where there is no such file.
     """
     file = data_folder(data) / "fbnet_cpu_lut.txt"
     fix = "give the folder that holds nas/fbnet_cpu_lut.txt"

@@ -18,6 +18,7 @@ from sartor.models.mnasnet import build_mnasnet
 from sartor.models.ofa import build_ofa
 from sartor.models.torchvision_ops import define_missing_ops
 from sartor.records import Arch
+from sartor.search.tables.known import ofa_options
 from sartor.search.tables.rows import read_rows
 from sartor.space.autoformer import BASE, SMALL, autoformer_space
 from sartor.space.macro import fbnet_space, nas_bench_macro, numbered
@@ -55,20 +56,9 @@ def rows_of(folder: Path, name: str, every: int) -> list[dict[str, str]]:
 def test_once_for_alls_subnets_have_the_tabled_parameters_and_macs(data_dir: Path):
     space = ofa_space()
     for row in rows_of(data_dir, "ofa_mbv3_accuracy.csv.gz", 300):
-        kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
-        options = numbered("kernel", kernels) | numbered("expand", expansions) | numbered("depth", depths)
-        arch = space.canonical(options | {"resolution": int(row["r"])})  # type: ignore[arg-type]
+        arch = space.canonical(ofa_options(row))  # type: ignore[arg-type]
         found = on_meta(build_ofa, arch, int(row["r"]))
         assert (found.params, found.macs) == (int(row["params"]), int(row["macs"]))
-
-
-def test_every_tabled_once_for_all_arch_is_of_the_space(data_dir: Path):
-    space = ofa_space()
-    for row in rows_of(data_dir, "ofa_latency.csv.gz", 1):
-        kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
-        options = numbered("kernel", kernels) | numbered("expand", expansions) | numbered("depth", depths)
-        arch = space.canonical(options | {"resolution": int(row["r"])})  # type: ignore[arg-type]
-        assert sum(name.startswith("kernel") for name in arch) == sum(depths)
 
 
 def test_nas_bench_macros_networks_have_the_tabled_parameters_and_macs(data_dir: Path):

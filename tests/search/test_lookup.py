@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from pathlib import Path
 
@@ -16,20 +17,35 @@ from sartor.records import Arch
 from sartor.search.methods.linas import linas
 from sartor.search.named import run
 from sartor.search.objective import Objective
+from sartor.search.tables.latencies import Latencies, open_latencies
 from sartor.search.tables.lookup import Lookup, fbnet_cpu, fit_lookup
-from sartor.search.tables.rows import read_rows
 from sartor.space import Choice, Space
-from sartor.space.macro import FBNET_OPERATORS, FBNET_TABLED, fbnet_space, numbered
+from sartor.space.macro import FBNET_OPERATORS, fbnet_space
 from space.spaces import spaces
 
 
 @pytest.fixture(scope="module")
-def measured(data_dir: Path) -> tuple[list[Arch], dict[str, np.ndarray]]:
-    """FBNet's archs, and the latencies of devices."""
-    space, rows = fbnet_space(), read_rows(data_dir / "nas" / "fbnet_latency.csv.gz", "")
-    archs = [space.canonical(numbered("layer", [FBNET_TABLED[int(n)] for n in r["ops"].split()])) for r in rows]  # type: ignore[arg-type]
-    columns = {name: np.array([float(r[name]) for r in rows]) for name in rows[0] if name.startswith("lat_ms")}
-    return archs, columns
+def measured(data_dir: Path) -> Latencies:
+    return open_latencies("fbnet", data_dir)
+
+
+def test_published_latencies_are_of_archs_of_their_spaces(data_dir: Path):
+    """HAT's tables are described by means, and an arch that has them is found for every row."""
+    for name, archs, devices in (("ofa", 5000, 9), ("hat:xeon", 2000, 2), ("hat:raspberrypi", 2000, 2)):
+        found = open_latencies(name, data_dir)
+        assert (len(found.archs), len(found.columns)) == (archs, devices)
+        assert all(found.space.contains(arch) for arch in found.archs[::50])
+        assert all((values > 0).all() and len(values) == archs for values in found.columns.values())
+
+
+def test_latencies_that_are_not_there_are_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="choose from fbnet, ofa"):
+        open_latencies("nope", tmp_path)
+    for text, says in (("a,b\n1,2\n", "is not the published table: 'ops'"), ("ops\n", "has no latencies")):
+        with gzip.open(tmp_path / "fbnet_latency.csv.gz", "wt") as file:
+            file.write(text)
+        with pytest.raises(InputError, match=says):
+            open_latencies("fbnet", tmp_path)
 
 
 @given(spaces(), st.integers(0, 2**32))
@@ -42,18 +58,20 @@ def test_what_adds_up_is_fitted_exactly(space: Space, seed: int):
     assert fitted.evaluate(archs[0]) == {"ms": fitted.of(archs[0])}
 
 
-def test_the_tabled_processor_orders_the_archs_of_other_machines_far_from_by_chance(data_dir: Path, measured):
+def test_the_tabled_processor_orders_the_archs_of_other_machines_far_from_by_chance(
+    data_dir: Path, measured: Latencies
+):
     """Another library on another processor, each operator by itself: some of the order, on every device, not all."""
-    archs, columns = measured
-    sums = fbnet_cpu(data_dir)(archs)
-    assert len(columns) == 19
-    for name, latencies in columns.items():
+    sums = fbnet_cpu(data_dir)(measured.archs)
+    assert len(measured.archs) == len(set(measured.archs)) == 5000
+    assert len(measured.columns) == 19
+    for name, latencies in measured.columns.items():
         assert 0.25 < kendall(sums, latencies) < 0.6, name
 
 
-def test_fitted_to_a_device_a_sum_is_all_there_is_to_an_accelerator_and_most_of_a_processor(measured):
-    """The FPGA's latencies were made by adding up layers, and are found again; a server's processor is nearly so."""
-    archs, columns = measured
+def test_fitted_to_a_device_a_sum_is_all_there_is_to_an_accelerator_and_most_of_a_processor(measured: Latencies):
+    """The FPGA's latencies add up, to the last digit or so; a server's processor's nearly do."""
+    archs, columns = measured.archs, measured.columns
     for name, wanted in (("lat_ms_fpga", 0.999), ("lat_ms_gold_6226", 0.85), ("lat_ms_silver_4114", 0.75)):
         table = fit_lookup(fbnet_space(), archs[:2000], columns[name][:2000])
         assert kendall(table(archs[2000:]), columns[name][2000:]) > wanted, name

@@ -15,6 +15,7 @@ class WeightedAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, *, weighted: bool):
         super().__init__()
+        _shared(width, heads)
         self.heads = heads
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
@@ -45,6 +46,7 @@ class LinearTransform(nn.Module):
 
     def __init__(self, width: int, heads: int, *, cosine: bool):
         super().__init__()
+        _shared(width, heads)
         self.heads = heads
         self.each = width // heads
         self.cosine = cosine
@@ -65,6 +67,9 @@ class DynamicConvolution(nn.Module):
 
     def __init__(self, width: int, heads: int, *, kernel: int):
         super().__init__()
+        _shared(width, heads)
+        if kernel % 2 == 0:
+            raise ValueError(f"a kernel of {kernel} tokens has no middle: take an odd one")
         self.heads = heads
         self.kernel = kernel
         self.query = nn.Linear(width, width)
@@ -82,6 +87,11 @@ class DynamicConvolution(nn.Module):
         around = torch.stack([padded[:, k : k + x.shape[1]] for k in range(self.kernel)], -1)
         around = around.unflatten(2, (self.heads, -1))  # [b, n, heads, channels, kernel]
         return self.out((around * kernels.unsqueeze(-2)).sum(-1).flatten(2))
+
+
+def _shared(width: int, heads: int) -> None:
+    if width % heads:
+        raise ValueError(f"{heads} heads cannot share {width} channels evenly")
 
 
 def _fourier(n: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ class CrossAttention(nn.Module):
 
     def __init__(self, width: int, memory: int, *, inner: int, heads: int):
         super().__init__()
+        if inner % heads:
+            raise ValueError(f"{heads} heads cannot share {inner} channels evenly")
         self.heads = heads
         self.query = nn.Linear(width, inner)
         self.key = nn.Linear(memory, inner)

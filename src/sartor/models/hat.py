@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sartor.blocks.translation import DecoderLayer, EncoderLayer
 from sartor.records import Option
-from sartor.space.hat import ENCODER_LAYERS
+from sartor.space.hat import encoder_depth
 
 
 class Translation(nn.Module):
@@ -57,7 +57,7 @@ class Translation(nn.Module):
 
 def sinusoids(places: Tensor, width: int) -> Tensor:
     """Sines, then cosines, of ``places`` [n] at wavelengths from 2π to 20,000π → [n, width] (arXiv:1706.03762 §3.5)."""
-    rates = torch.exp(torch.arange(width // 2, device=places.device) * (-math.log(10_000) / (width // 2 - 1)))
+    rates = torch.exp(torch.arange(width // 2, device=places.device) * (-math.log(10_000) / max(1, width // 2 - 1)))
     angles = places[:, None] * rates
     return F.pad(torch.cat([angles.sin(), angles.cos()], 1), (0, width % 2))
 
@@ -79,7 +79,7 @@ def build_hat(
 
     encoder = [
         EncoderLayer(widths[0], inner=inner, heads=of(f"encoder{i}.heads"), hidden=of(f"encoder{i}.hidden"))
-        for i in range(ENCODER_LAYERS)
+        for i in range(encoder_depth(arch))
     ]
     layers = range(of("decoder.layers"))
     decoder = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations_with_replacement
+from collections.abc import Container, Mapping, Sequence
+from itertools import combinations_with_replacement, count
 
 from sartor.errors import InputError
 from sartor.records import Arch, Option
@@ -34,6 +34,7 @@ def hat_space(
     hidden: Sequence[int] = (1024, 2048, 3072),
     heads: Sequence[int] = (4, 8),
     decoder_layers: Sequence[int] = (1, 2, 3, 4, 5, 6),
+    encoder_layers: int = ENCODER_LAYERS,
 ) -> Space:
     """HAT (P276, arXiv:2005.14187 §3.1, "space0" of its WMT tasks): an encoder of six layers and a decoder of one to
     six. Embedding ``encoder.width`` and ``decoder.width``, ``decoder.layers``; of each layer ``hidden`` channels of the
@@ -41,7 +42,7 @@ def hat_space(
     attended to (arbitrary encoder-decoder attention).
     """
     choices = [Choice("encoder.width", tuple(widths))]
-    for layer in range(ENCODER_LAYERS):
+    for layer in range(encoder_layers):
         choices.append(Choice(f"encoder{layer}.hidden", tuple(hidden)))
         choices.append(Choice(f"encoder{layer}.heads", tuple(heads)))
     choices += [Choice("decoder.width", tuple(widths)), Choice("decoder.layers", tuple(decoder_layers))]
@@ -51,13 +52,18 @@ def hat_space(
         choices.append(Choice(f"decoder{layer}.hidden", tuple(hidden), when))
         choices.append(Choice(f"decoder{layer}.heads", tuple(heads), when))
         choices.append(Choice(f"decoder{layer}.cross_heads", tuple(heads), when))
-        choices.append(Choice(f"decoder{layer}.span", SPANS, when))
+        choices.append(Choice(f"decoder{layer}.span", tuple(s for s in SPANS if s <= encoder_layers), when))
     return Space(tuple(choices))
+
+
+def encoder_depth(arch: Container[str]) -> int:
+    """How many layers the encoder of ``arch`` has: no choice, but the names of its choices tell."""
+    return next(depth for depth in count() if f"encoder{depth}.heads" not in arch)
 
 
 def averages(arch: Mapping[str, Option]) -> dict[str, float]:
     """The ten numbers that HAT's latency predictor sees (§3.3), named as in its tables: widths, depths, means."""
-    depths = {"encoder": ENCODER_LAYERS, "decoder": int(arch["decoder.layers"])}
+    depths = {"encoder": encoder_depth(arch), "decoder": int(arch["decoder.layers"])}
     found = {name: float(arch[choice]) for name, choice in _WIDTHS.items()}
     found |= {f"{side}_layer_num": float(depth) for side, depth in depths.items()}
     for name, choice in _PER_LAYER.items():
@@ -71,8 +77,8 @@ def with_averages(space: Space, row: Mapping[str, float]) -> Arch:
     come last). Raises InputError where there is none."""
     depths = {side: round(row[f"{side}_layer_num"]) for side in ("encoder", "decoder")}
     options = {choice.name: choice.options for choice in space.choices}
-    if depths["encoder"] != ENCODER_LAYERS:
-        raise InputError(f"an encoder has {ENCODER_LAYERS} layers, not {depths['encoder']}")
+    if depths["encoder"] != encoder_depth(options):
+        raise InputError(f"an encoder has {encoder_depth(options)} layers, not {depths['encoder']}")
     held: dict[str, Option] = {"decoder.layers": depths["decoder"]}
     held |= {choice: round(row[name]) for name, choice in _WIDTHS.items()}
     for name, choice in _PER_LAYER.items():

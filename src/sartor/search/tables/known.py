@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sartor.errors import InputError
@@ -72,13 +72,16 @@ def nas_bench_macro(folder: Path, part: str, cost: str | None) -> Table:
 def ofa(folder: Path, part: str, cost: str | None) -> Table:
     """Subnets of OFA-MobileNetV3 (arXiv:1908.09791) that searches evaluated on ImageNet."""
     _one_of("ofa", part, ("imagenet",))
-    rows = []
-    for row in _read(folder / "ofa_mbv3_accuracy.csv.gz"):
-        kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
-        options = numbered("depth", depths) | numbered("kernel", kernels) | numbered("expand", expansions)
-        rows.append((options | {"resolution": int(row["r"])}, row))
+    rows = [(ofa_options(row), row) for row in _read(folder / "ofa_mbv3_accuracy.csv.gz")]
     sides = sorted({int(row["r"]) for _, row in rows})
     return _table("ofa:imagenet", ofa_space(resolutions=sides), rows, "top1", None, cost)
+
+
+def ofa_options(row: Mapping[str, str]) -> dict[str, object]:
+    """The options of a subnet as OFA's own lists have them: of all twenty blocks, the inactive ones too."""
+    kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
+    options = numbered("depth", depths) | numbered("kernel", kernels) | numbered("expand", expansions)
+    return options | {"resolution": int(row["r"])}
 
 
 def nas_bench_graph(folder: Path, part: str, cost: str | None) -> Table:

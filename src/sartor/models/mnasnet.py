@@ -38,7 +38,7 @@ def build_mnasnet(
 
     Convolutions: ``conv`` is dense, ``dconv`` depthwise-separable, ``mbconv`` an inverted residual. Skips are there
     where shapes allow: identities where neither pixels nor channels change, pooling where channels do not, which the
-    paper leaves open. Deviation: gates are hard sigmoids.
+    paper leaves open.
     """
     c = divisible(STEM * width)
     stem, blocks = activated(channels, c, 3, 2), list[nn.Module]()
@@ -57,7 +57,7 @@ def _layer(arch: Mapping[str, Option], name: str, c_in: int, c_out: int, stride:
     expand = int(op.removeprefix("mbconv")) if op.startswith("mbconv") else 1
     gated = c_out if op == "conv" else c_in * expand
     share = float(arch[f"{name}.se"])
-    gate = SqueezeExcite(gated, hidden=max(1, int(c_in * share))) if share else None
+    gate = SqueezeExcite(gated, hidden=max(1, int(c_in * share)), hard=False) if share else None
     if op == "conv":
         dense = activated(c_in, c_out, kernel, stride)
         operator: nn.Module = nn.Sequential(dense, gate) if gate is not None else dense

@@ -21,7 +21,7 @@ from sartor.records import Arch
 from sartor.search.tables.known import ofa_options
 from sartor.search.tables.rows import read_rows
 from sartor.space.autoformer import BASE, SMALL, autoformer_space
-from sartor.space.macro import fbnet_space, nas_bench_macro, numbered
+from sartor.space.macro import FBNET_OPERATORS, fbnet_space, nas_bench_macro, numbered
 from sartor.space.mnasnet import mnasnet_a1, mnasnet_space
 from sartor.space.ofa import ofa_space
 
@@ -97,6 +97,12 @@ def test_fbnet_c_is_timms_and_as_large_as_published(data_dir: Path):
     same(build_fbnet(arch), timms)
     (published,) = [row for row in rows_of(data_dir, "imgclsmob_models.csv.gz", 1) if row["model"] == "FBNet-Cb"]
     assert found.params == float(published["params"])
+
+
+def test_fbnets_operators_are_in_the_order_of_their_macs():
+    networks = [Arch({f"layer{i}": operator for i in range(22)}) for operator in FBNET_OPERATORS]
+    macs = [on_meta(build_fbnet, arch, 64).macs for arch in networks]
+    assert macs == sorted(macs)
 
 
 @pytest.mark.parametrize(

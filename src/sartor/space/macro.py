@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sartor.space.choice import Choice
 from sartor.space.space import Space
 
-FBNET_OPERATORS = ("skip", "k3_e1_g2", "k3_e1", "k5_e1_g2", "k5_e1", "k3_e3", "k5_e3", "k3_e6", "k5_e6")
+FBNET_OPERATORS = ("skip", "k3_e1_g2", "k5_e1_g2", "k3_e1", "k5_e1", "k3_e3", "k5_e3", "k3_e6", "k5_e6")
 """Kernel, expansion, groups of the 1x1 convolutions; cheapest in MACs first."""
 FBNET_TABLED = ("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip")
 """The same in the order of Table 2, which numbers them in published tables."""

@@ -16,8 +16,9 @@ def mnasnet_space() -> Space:
     """MnasNet (P277, arXiv:1807.11626 §4.1): seven blocks; of block b, ``b{b}.layers``, ``b{b}.op``, ``b{b}.kernel``,
     ``b{b}.se`` (gate as wide as this share of the input), ``b{b}.skip`` and ``b{b}.width``.
 
-    Layers are MobileNetV2's and one fewer or more; widths are three quarters, all and five quarters of its. So a block
-    has 432 options, the paper's S, and the first and the last may be gone, with 288 options and one.
+    Layers are MobileNetV2's and one fewer or more; widths are three quarters, all and five quarters of its, in
+    multiples of 8. So a block has 432 options, the paper's S, and the first and the last, of one layer each, may be gone:
+    288 options and one.
     Deviation: the fifth's largest width is 112, that of MnasNet-A1, and not 120, because the paper's own network would
     not be of the space it states. Expansions are two operators, without which S would be 324.
     """

@@ -17,8 +17,8 @@ def mnasnet_space() -> Space:
     ``b{b}.se`` (gate as wide as this share of the input), ``b{b}.skip`` and ``b{b}.width``.
 
     Layers are MobileNetV2's and one fewer or more; widths are three quarters, all and five quarters of its, in
-    multiples of 8. So a block has 432 options, the paper's S, and the first and the last, of one layer each, may be gone:
-    288 options and one.
+    multiples of 8. So a block has 432 options, the paper's S, and the first and the last, of one layer each, may be
+    gone: 288 options and one.
     Deviation: the fifth's largest width is 112, that of MnasNet-A1, and not 120, because the paper's own network would
     not be of the space it states. Expansions are two operators, without which S would be 324.
     """

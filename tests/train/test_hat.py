@@ -67,7 +67,8 @@ def test_a_sliced_subnet_is_the_standalone_network_with_those_weights():
 
 
 def latencies(supernet: Supernet, archs: list[Arch]) -> np.ndarray:
-    """Milliseconds of one sentence: the median of 40 calls of each network, in turns."""
+    """Milliseconds of one sentence: of 40 calls of each network, in turns, the eighth fastest. Networks of 2 ms are
+    interrupted in most calls where others want the processor too, and a median is then how long these had it."""
     given = batch(1, torch.Generator().manual_seed(2))[:2]
     networks = [supernet.extract(arch).eval() for arch in archs]
     rounds = np.empty((41, len(networks)))
@@ -76,7 +77,7 @@ def latencies(supernet: Supernet, archs: list[Arch]) -> np.ndarray:
             start = time.perf_counter()
             networks[place](*given)
             rounds[row, place] = 1000 * (time.perf_counter() - start)
-    return np.median(rounds[1:], axis=0)
+    return np.quantile(rounds[1:], 0.2, axis=0)
 
 
 def supertransformer() -> Supernet:

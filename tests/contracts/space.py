@@ -82,4 +82,5 @@ class SpaceSuite:
         assert len({code.tobytes() for code in codes}) == len(set(archs))
 
     def test_is_at_least_as_large_as_what_was_drawn_from_it(self, mine: Any, archs: list[Arch]):
-        assert len(mine) >= len(set(archs))
+        size = mine.count() if hasattr(mine, "count") else len(mine)  # len() has a limit, spaces have none
+        assert size >= len(set(archs))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from contracts.buildable import BuildableSuite
 from sartor.models.buildable import spaces
+from sartor.space.autoformer import Ranges
 
 
 class TestConv(BuildableSuite):
@@ -14,6 +17,42 @@ class TestVit(BuildableSuite):
     make = staticmethod(spaces["vit"])
 
 
+class TestOnceForAll(BuildableSuite):
+    exported = 1
+    make = staticmethod(partial(spaces["ofa"], resolutions=(32, 64), width=0.5, classes=10))
+
+
+class TestFBNet(BuildableSuite):
+    exported = 1
+    make = staticmethod(partial(spaces["fbnet"], resolution=32, width=0.5, last=64, classes=10))
+
+
+class TestMnasNet(BuildableSuite):
+    exported = 1
+    make = staticmethod(partial(spaces["mnasnet"], resolution=64, width=0.25, classes=10))
+
+
+class TestNasBenchMacro(BuildableSuite):
+    exported = 1
+    make = staticmethod(partial(spaces["macro"], stem=8, last=64))
+
+
+class TestAutoFormer(BuildableSuite):
+    exported = 1
+    ranges = Ranges(widths=(16, 24), depths=(2, 3, 4), heads=(2, 3), ratios=(1.5, 2.0))
+    make = staticmethod(partial(spaces["autoformer"], ranges, resolution=32, patch=8, per_head=8, classes=10))
+
+
+class TestHat(BuildableSuite):
+    exported = 1
+    make = staticmethod(partial(spaces["hat"], widths=(16, 24), hidden=(16, 24, 32), inner=16, vocabulary=50, length=7))
+
+
+class TestFlexiBert(BuildableSuite):
+    exported = 2
+    make = staticmethod(partial(spaces["flexibert"], widths=(16, 24), hidden=(16, 24), vocabulary=50, length=11))
+
+
 def test_every_named_space_has_the_suite():
-    tried = {suite.make for suite in BuildableSuite.__subclasses__()}
+    tried = {getattr(suite.make, "func", suite.make) for suite in BuildableSuite.__subclasses__()}
     assert set(spaces.values()) <= tried

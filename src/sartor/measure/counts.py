@@ -56,14 +56,23 @@ def counts(model: nn.Module, shape: tuple[int, int, int]) -> Counts:
     """
     like = next(model.parameters(), torch.zeros(()))
     images = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
+    return counts_of(model, (images,), f"images of {tuple(shape)}")
+
+
+def counts_of(model: nn.Module, inputs: tuple[torch.Tensor, ...], name: str = "") -> Counts:
+    """Run ``model`` once on ``inputs``, whatever they are, in eval mode, and count: images, tokens, several of them.
+
+    MACs are of the whole batch. ``name`` is what the inputs are called in an error. Otherwise as :func:`counts`.
+    """
     tally = _Tally()
     with evaluating(model), torch.no_grad(), _plain_operators(), tally.attributing(model):
         try:
             with tally:
-                model(images)
+                model(*inputs)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"{type(model).__name__} does not run on images of {tuple(shape)}: {reason}") from error
+            name = name or "inputs of " + ", ".join(str(tuple(x.shape)) for x in inputs)
+            raise InputError(f"{type(model).__name__} does not run on {name}: {reason}") from error
     layers = tuple(_layers(model, tally))
     return Counts(
         params=sum(parameter.numel() for parameter in model.parameters()),

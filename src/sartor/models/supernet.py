@@ -80,6 +80,10 @@ class Supernet(nn.Module):
         (others would overwrite each other's); recalibrate an extracted subnet before judging it.
         """
         arch = arch or self.largest
+        return self.run((resize(x, int(arch["resolution"])),), arch)
+
+    def run(self, inputs: tuple[Tensor, ...], arch: Arch) -> Tensor:
+        """What ``arch``'s network makes of ``inputs``, as it takes them: tokens, or several tensors. See forward."""
         skeleton = self._skeleton(arch)
         skeleton.train(self.training)
         state = self.sliced(arch)
@@ -87,7 +91,7 @@ class Supernet(nn.Module):
             state = {
                 n: t.clone() if not isinstance(t, nn.Parameter) and not t.requires_grad else t for n, t in state.items()
             }
-        return functional_call(skeleton, state, (resize(x, int(arch["resolution"])),))
+        return functional_call(skeleton, state, inputs)
 
     def extract(self, arch: Arch) -> nn.Module:
         """The plain network of ``arch`` with its own copy of its weights, in this supernet's mode."""

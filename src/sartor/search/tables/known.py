@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sartor.errors import InputError
 from sartor.search.objective import Objective
 from sartor.search.tables.rows import read_rows
 from sartor.search.tables.table import Table, table_of
-from sartor.space import Choice, Space, cell
+from sartor.space import Choice, Space, cell, macro
+from sartor.space.macro import numbered
+from sartor.space.ofa import ofa_space
 
 NEAR = 0.1
 """Points of accuracy from the best there is: good enough."""
@@ -52,7 +54,7 @@ def nas_bench_201(folder: Path, part: str, cost: str | None) -> Table:
     rows = []
     for row in _read(folder / "nb201.csv.gz"):
         edges = re.findall(r"([a-z_0-9]+)~", row["arch_str"])
-        rows.append((_numbered("edge", edges), row))
+        rows.append((numbered("edge", edges), row))
     seen, verdict = f"acc12ep_{part}_val", f"acc200ep_{part}_test"
     return _table(f"nb201:{part}", cell.nas_bench_201(), rows, seen, verdict, cost)
 
@@ -61,34 +63,25 @@ def nas_bench_macro(folder: Path, part: str, cost: str | None) -> Table:
     """NAS-Bench-Macro (arXiv:2103.11922): 6,561 networks of eight layers on CIFAR-10, the mean of three seeds."""
     _one_of("macro", part, ("cifar10",))
     rows = [
-        (_numbered("layer", [int(digit) for digit in row["arch"]]), row)
+        (numbered("layer", [int(digit) for digit in row["arch"]]), row)
         for row in _read(folder / "nasbench_macro_cifar10.csv.gz")
     ]
-    return _table(
-        "macro:cifar10", _space(Choice(f"layer{i}", (0, 1, 2)) for i in range(8)), rows, "mean_acc", None, cost
-    )
+    return _table("macro:cifar10", macro.nas_bench_macro(), rows, "mean_acc", None, cost)
 
 
 def ofa(folder: Path, part: str, cost: str | None) -> Table:
     """Subnets of OFA-MobileNetV3 (arXiv:1908.09791) that searches evaluated on ImageNet."""
     _one_of("ofa", part, ("imagenet",))
-    rows = []
-    for row in _read(folder / "ofa_mbv3_accuracy.csv.gz"):
-        kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
-        options = _numbered("depth", depths) | _numbered("kernel", kernels) | _numbered("expand", expansions)
-        rows.append((options | {"resolution": int(row["r"])}, row))
-    sides = Choice("resolution", tuple(sorted({int(row["r"]) for _, row in rows})))
-    return _table("ofa:imagenet", _space([sides, *_ofa_choices()]), rows, "top1", None, cost)
+    rows = [(ofa_options(row), row) for row in _read(folder / "ofa_mbv3_accuracy.csv.gz")]
+    sides = sorted({int(row["r"]) for _, row in rows})
+    return _table("ofa:imagenet", ofa_space(resolutions=sides), rows, "top1", None, cost)
 
 
-def _ofa_choices() -> Iterator[Choice]:
-    """Five stages of two to four blocks: what is deeper than its stage is no choice."""
-    for stage in range(5):
-        yield Choice(f"depth{stage}", (2, 3, 4))
-        for block in range(4):
-            when = None if block < 2 else (f"depth{stage}", tuple(d for d in (2, 3, 4) if d > block))
-            yield Choice(f"kernel{4 * stage + block}", (3, 5, 7), when)
-            yield Choice(f"expand{4 * stage + block}", (3, 4, 6), when)
+def ofa_options(row: Mapping[str, str]) -> dict[str, object]:
+    """The options of a subnet as OFA's own lists have them: of all twenty blocks, the inactive ones too."""
+    kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
+    options = numbered("depth", depths) | numbered("kernel", kernels) | numbered("expand", expansions)
+    return options | {"resolution": int(row["r"])}
 
 
 def nas_bench_graph(folder: Path, part: str, cost: str | None) -> Table:
@@ -98,10 +91,10 @@ def nas_bench_graph(folder: Path, part: str, cost: str | None) -> Table:
     for row in _read(folder / "nasbench_graph_cora.csv.gz"):
         link, *operators = (int(digit) for digit in row["arch_hash"].zfill(5))
         named = [GRAPH_OPERATORS[operator] for operator in operators]
-        rows.append(({"link": GRAPH_LINKS[link], **_numbered("op", named)}, row))
+        rows.append(({"link": GRAPH_LINKS[link], **numbered("op", named)}, row))
     choices = [Choice("link", GRAPH_LINKS), *(Choice(f"op{i}", GRAPH_OPERATORS) for i in range(4))]
     return _table(
-        "graph:cora", _space(choices), rows, "valid_perf", "perf", cost, near=NEAR / 100
+        "graph:cora", Space(tuple(choices)), rows, "valid_perf", "perf", cost, near=NEAR / 100
     )  # shares, not per cent
 
 
@@ -122,10 +115,6 @@ def _one_of(kind: str, part: str, parts: tuple[str, ...]) -> str:
     return part
 
 
-def _numbered(name: str, options: Sequence[object]) -> dict[str, object]:
-    return {f"{name}{i}": option for i, option in enumerate(options)}
-
-
 def _positive(text: str) -> bool:
     try:
         return 0 < float(text) < math.inf
@@ -135,10 +124,6 @@ def _positive(text: str) -> bool:
 
 def _read(file: Path) -> list[dict[str, str]]:
     return read_rows(file, "give --data the folder that holds nas/")
-
-
-def _space(choices: Iterable[Choice]) -> Space:
-    return Space(tuple(choices))
 
 
 def _table(

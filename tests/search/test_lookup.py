@@ -1,0 +1,126 @@
+"""Latency tables: sums, fits, and how far a sum goes on published measurements."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sartor.errors import InputError
+from sartor.predict.light import kendall
+from sartor.records import Arch
+from sartor.search.methods.linas import linas
+from sartor.search.named import run
+from sartor.search.objective import Objective
+from sartor.search.tables.latencies import Latencies, open_latencies
+from sartor.search.tables.lookup import Lookup, fbnet_cpu, fit_lookup
+from sartor.space import Choice, Space
+from sartor.space.macro import FBNET_OPERATORS, fbnet_space
+from space.spaces import spaces
+
+
+@pytest.fixture(scope="module")
+def measured(data_dir: Path) -> Latencies:
+    return open_latencies("fbnet", data_dir)
+
+
+def test_published_latencies_are_of_archs_of_their_spaces(data_dir: Path):
+    """HAT's tables are described by means, and an arch that has them is found for every row."""
+    for name, archs, devices in (("ofa", 5000, 9), ("hat:xeon", 2000, 2), ("hat:raspberrypi", 2000, 2)):
+        found = open_latencies(name, data_dir)
+        assert (len(found.archs), len(found.columns)) == (archs, devices)
+        assert all(found.space.contains(arch) for arch in found.archs[::50])
+        assert all((values > 0).all() and len(values) == archs for values in found.columns.values())
+
+
+def test_latencies_that_are_not_there_are_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="choose from fbnet, ofa"):
+        open_latencies("nope", tmp_path)
+    for text, says in (("a,b\n1,2\n", "is not the published table: 'ops'"), ("ops\n", "has no latencies")):
+        with gzip.open(tmp_path / "fbnet_latency.csv.gz", "wt") as file:
+            file.write(text)
+        with pytest.raises(InputError, match=says):
+            open_latencies("fbnet", tmp_path)
+
+
+@given(spaces(), st.integers(0, 2**32))
+def test_what_adds_up_is_fitted_exactly(space: Space, seed: int):
+    rng = random.Random(seed)
+    truth = Lookup("ms", {c.name: {o: rng.random() for o in c.options} for c in space.choices}, base=rng.random())
+    archs = list(space.every())
+    fitted = fit_lookup(space, archs, truth(archs), "ms")
+    np.testing.assert_allclose(fitted(archs), truth(archs), atol=1e-9)
+    assert fitted.evaluate(archs[0]) == {"ms": fitted.of(archs[0])}
+
+
+def test_the_tabled_processor_orders_the_archs_of_other_machines_far_from_by_chance(
+    data_dir: Path, measured: Latencies
+):
+    """Another library on another processor, each operator by itself: some of the order, on every device, not all."""
+    sums = fbnet_cpu(data_dir)(measured.archs)
+    assert len(measured.archs) == len(set(measured.archs)) == 5000
+    assert len(measured.columns) == 19
+    for name, latencies in measured.columns.items():
+        assert 0.25 < kendall(sums, latencies) < 0.6, name
+
+
+def test_fitted_to_a_device_a_sum_is_all_there_is_to_an_accelerator_and_most_of_a_processor(measured: Latencies):
+    """The FPGA's latencies add up, to the last digit or so; a server's processor's nearly do."""
+    archs, columns = measured.archs, measured.columns
+    for name, wanted in (("lat_ms_fpga", 0.999), ("lat_ms_gold_6226", 0.85), ("lat_ms_silver_4114", 0.75)):
+        table = fit_lookup(fbnet_space(), archs[:2000], columns[name][:2000])
+        assert kendall(table(archs[2000:]), columns[name][2000:]) > wanted, name
+
+
+def test_fbnets_table_knows_every_operator_of_every_layer(data_dir: Path):
+    table, space = fbnet_cpu(data_dir), fbnet_space()
+    assert all(set(table.parts[choice.name]) == set(choice.options) for choice in space.choices)
+    first = (data_dir / "nas" / "fbnet_cpu_lut.txt").read_text().splitlines()[1].split()
+    # The order of the file's header: ir_k3_e1, ir_k3_s2, ir_k3_e3, ...
+    assert table.parts["layer0"]["k3_e1"] == float(first[0]) / 1000
+    assert table.parts["layer0"]["k3_e1_g2"] == float(first[1]) / 1000
+    cheapest = min(table.of(Arch({f"layer{i}": op for i in range(22)})) for op in FBNET_OPERATORS)
+    assert cheapest == table.of(space.smallest())
+
+
+def test_linas_takes_a_table_for_what_it_need_not_predict(data_dir: Path):
+    table, space = fbnet_cpu(data_dir), fbnet_space()
+    objectives = (Objective("depth", maximise=True), Objective("latency_ms"))
+
+    def evaluate(arch: Arch) -> dict[str, float]:
+        return table.evaluate(arch) | {"depth": float(sum(op != "skip" for op in arch.values()))}
+
+    def informed(*args, **more):  # type: ignore[no-untyped-def]
+        return linas(*args, **more, known={"latency_ms": table}, population=30, generations=3)
+
+    history = run(space, evaluate, informed, 24, objectives=objectives, batch=4)
+    assert len({record.arch for record in history}) == 24
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ir_k3_e1 skip\n1 2\n", "is no table of 22 layers by 2 operators"),
+        ("ir_k3_e1 skip\n" + "1 x\n" * 22, "could not convert"),
+        ("ir_k3_e1 skip\n" + "1 -1\n" * 22, "is no table"),
+        ("", "cannot read"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, says: str):
+    (tmp_path / "fbnet_cpu_lut.txt").write_text(text)
+    with pytest.raises(InputError, match=says):
+        fbnet_cpu(tmp_path)
+
+
+def test_bad_archs_and_costs_are_refused():
+    space = Space((Choice("a", (1, 2)),))
+    with pytest.raises(InputError, match="no a of 3: choose from 1"):
+        Lookup("ms", {"a": {1: 2.0}}).of(Arch({"a": 3}))
+    for archs, costs in (([], []), ([space.smallest()], [1.0, 2.0]), ([space.smallest()], [float("nan")])):
+        with pytest.raises(InputError, match="a finite cost of each arch"):
+            fit_lookup(space, archs, costs)

@@ -50,9 +50,8 @@ class Cell(Space):
         return list(onwards(0))
 
     def graph(self, arch: Arch) -> ArchGraph:
-        """The cell with its operators as nodes, for those are what predictors learn of: one leads to
-        all that start where it ends.
-        Labels and links say all that there is of a node, so it has no place."""
+        """The cell with its operators as nodes, for those are what predictors learn of: one leads to all that start
+        where it ends. Labels and links say all that there is of a node, so it has no place."""
         links = self.links(arch)
         last, out = max(to for _, to in self.edges), len(links) + 1
         pairs = [(0, i) for i, (start, _, _) in enumerate(links, 1) if start == 0]

@@ -105,6 +105,8 @@ class Space:
         Raises InputError with the first arch that is not a canonical assignment of these choices.
         """
         names = [choice.name for choice in self.choices]
+        if not all(isinstance(arch, Arch) for arch in archs):
+            raise InputError("archs of this space are needed: make them with canonical(options)")
         held = [arch.options(names) for arch in archs]
         codes = np.empty((len(held), len(names)), dtype=np.int32)
         wrong = np.array([len(arch) for arch in archs], dtype=np.int64)

@@ -52,7 +52,7 @@ def nas_bench_201(folder: Path, part: str, cost: str | None) -> Table:
     rows = []
     for row in _read(folder / "nb201.csv.gz"):
         edges = re.findall(r"([a-z_0-9]+)~", row["arch_str"])
-        rows.append((_numbered("edge", edges), row))
+        rows.append((numbered("edge", edges), row))
     seen, verdict = f"acc12ep_{part}_val", f"acc200ep_{part}_test"
     return _table(f"nb201:{part}", cell.nas_bench_201(), rows, seen, verdict, cost)
 
@@ -61,7 +61,7 @@ def nas_bench_macro(folder: Path, part: str, cost: str | None) -> Table:
     """NAS-Bench-Macro (arXiv:2103.11922): 6,561 networks of eight layers on CIFAR-10, the mean of three seeds."""
     _one_of("macro", part, ("cifar10",))
     rows = [
-        (_numbered("layer", [int(digit) for digit in row["arch"]]), row)
+        (numbered("layer", [int(digit) for digit in row["arch"]]), row)
         for row in _read(folder / "nasbench_macro_cifar10.csv.gz")
     ]
     return _table(
@@ -75,13 +75,13 @@ def ofa(folder: Path, part: str, cost: str | None) -> Table:
     rows = []
     for row in _read(folder / "ofa_mbv3_accuracy.csv.gz"):
         kernels, expansions, depths = ([int(x) for x in row[name].split()] for name in ("ks", "e", "d"))
-        options = _numbered("depth", depths) | _numbered("kernel", kernels) | _numbered("expand", expansions)
+        options = numbered("depth", depths) | numbered("kernel", kernels) | numbered("expand", expansions)
         rows.append((options | {"resolution": int(row["r"])}, row))
     sides = Choice("resolution", tuple(sorted({int(row["r"]) for _, row in rows})))
-    return _table("ofa:imagenet", _space([sides, *_ofa_choices()]), rows, "top1", None, cost)
+    return _table("ofa:imagenet", _space([sides, *ofa_choices()]), rows, "top1", None, cost)
 
 
-def _ofa_choices() -> Iterator[Choice]:
+def ofa_choices() -> Iterator[Choice]:
     """Five stages of two to four blocks: what is deeper than its stage is no choice."""
     for stage in range(5):
         yield Choice(f"depth{stage}", (2, 3, 4))
@@ -98,7 +98,7 @@ def nas_bench_graph(folder: Path, part: str, cost: str | None) -> Table:
     for row in _read(folder / "nasbench_graph_cora.csv.gz"):
         link, *operators = (int(digit) for digit in row["arch_hash"].zfill(5))
         named = [GRAPH_OPERATORS[operator] for operator in operators]
-        rows.append(({"link": GRAPH_LINKS[link], **_numbered("op", named)}, row))
+        rows.append(({"link": GRAPH_LINKS[link], **numbered("op", named)}, row))
     choices = [Choice("link", GRAPH_LINKS), *(Choice(f"op{i}", GRAPH_OPERATORS) for i in range(4))]
     return _table(
         "graph:cora", _space(choices), rows, "valid_perf", "perf", cost, near=NEAR / 100
@@ -122,7 +122,7 @@ def _one_of(kind: str, part: str, parts: tuple[str, ...]) -> str:
     return part
 
 
-def _numbered(name: str, options: Sequence[object]) -> dict[str, object]:
+def numbered(name: str, options: Sequence[object]) -> dict[str, object]:
     return {f"{name}{i}": option for i, option in enumerate(options)}
 
 

@@ -69,10 +69,9 @@ class PredictorSuite:
         archs, others = drawn(FLAT, 30), drawn(FLAT, 20, seed=1)
         values = values_of(archs)
         mean, deviation = self.fitted(FLAT, archs, values).predict(others)
-        scaled = self.fitted(FLAT, archs, 1000 * values - 5).predict(others)
-        extent = float(np.ptp(values))
-        assert scaled[0] == pytest.approx(1000 * mean - 5, abs=1000 * 0.02 * extent)
-        assert scaled[1] == pytest.approx(1000 * deviation, abs=1000 * 0.02 * extent)
+        scaled = self.fitted(FLAT, archs, 1024 * values).predict(others)  # a power of two: no value is rounded
+        assert scaled[0] == pytest.approx(1024 * mean, rel=1e-3)
+        assert scaled[1] == pytest.approx(1024 * deviation, rel=1e-2, abs=1024 * 1e-3 * float(np.ptp(values)))
 
     def test_same_seed_same_predictions_and_torch_is_left_alone(self):
         import torch

@@ -25,10 +25,12 @@ class TestGaussian(PredictorSuite):
     make = staticmethod(predictors["gaussian"])
 
 
+@pytest.mark.heavy
 class TestBananas(PredictorSuite):
     make = staticmethod(predictors["bananas"])
 
 
+@pytest.mark.heavy
 class TestGraphNetwork(PredictorSuite):
     make = staticmethod(predictors["gcn"])
 
@@ -37,6 +39,7 @@ class TestGraf(PredictorSuite):
     make = staticmethod(predictors["graf"])
 
 
+@pytest.mark.heavy
 class TestFlan(PredictorSuite):
     make = staticmethod(predictors["flan"])
 
@@ -45,6 +48,7 @@ class TestText(PredictorSuite):
     make = staticmethod(predictors["text"])
 
 
+@pytest.mark.heavy
 class TestGennape(PredictorSuite):
     make = staticmethod(predictors["gennape"])
 

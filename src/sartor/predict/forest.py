@@ -30,6 +30,8 @@ class Forest:
     def __call__(self, rows: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation ``[n]`` for ``rows`` ``[n, d]``."""
         total, square = np.zeros(len(rows)), np.zeros(len(rows))
+        if not len(rows):  # which scikit-learn refuses
+            return total, square
         x = np.ascontiguousarray(rows, dtype=np.float32)
         for tree in self.model.estimators_:
             said = tree.predict(x, check_input=False)

@@ -68,9 +68,9 @@ def hat(folder: Path) -> Devices:
     space = Space(tuple(Choice(name, tuple(options)) for name, options in held.items()))
     found: dict[str, Mapping[Arch, float]] = {}
     for device, rows in files.items():
-        options = [{name: float(row[name]) for name in names} for row in rows]
+        archs = _archs(space, [{name: float(row[name]) for name in names} for row in rows])
         for part in ("encoder", "decoder"):
-            found[f"{device}_{part}"] = _means(space, options, [float(row[f"latency_mean_{part}"]) for row in rows])
+            found[f"{device}_{part}"] = _means(archs, [float(row[f"latency_mean_{part}"]) for row in rows])
     return Devices("hat", space, found)
 
 
@@ -84,13 +84,18 @@ def _rows(file: Path) -> list[dict[str, str]]:
 def _columns(
     space: Space, options: list[dict[str, object]], rows: list[dict[str, str]]
 ) -> dict[str, Mapping[Arch, float]]:
+    archs = _archs(space, options)
     names = [name for name in rows[0] if name.startswith("lat_ms_")]
-    return {n.removeprefix("lat_ms_"): _means(space, options, [float(row[n]) for row in rows]) for n in names}
+    return {n.removeprefix("lat_ms_"): _means(archs, [float(row[n]) for row in rows]) for n in names}
 
 
-def _means(space: Space, options: list[dict[str, object]], values: list[float]) -> dict[Arch, float]:
+def _archs(space: Space, options: list[dict[str, object]]) -> list[Arch]:
+    return [space.canonical(held) for held in options]  # type: ignore[arg-type]
+
+
+def _means(archs: list[Arch], values: list[float]) -> dict[Arch, float]:
     found: dict[Arch, list[float]] = {}
-    for held, value in zip(options, values, strict=True):
+    for arch, value in zip(archs, values, strict=True):
         if value > 0:
-            found.setdefault(space.canonical(held), []).append(value)  # type: ignore[arg-type]
+            found.setdefault(arch, []).append(value)
     return {arch: sum(same) / len(same) for arch, same in found.items()}

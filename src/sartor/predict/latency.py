@@ -52,7 +52,7 @@ class Latency:
         for kind in _KINDS if len(y) - least >= FEWEST else ():
             error = 0.0
             for fold in range(FOLDS):
-                kept, held = (np.flatnonzero(mask) for mask in (folds != fold, folds == fold))
+                kept, held = (np.flatnonzero(mask).tolist() for mask in (folds != fold, folds == fold))
                 made = kind(self.space, self.seed).fit([archs[i] for i in kept], y[kept])
                 said = made.predict([archs[i] for i in held])[0]
                 error += float(np.abs(np.log(np.clip(said, 1e-12, None) / y[held])).sum())

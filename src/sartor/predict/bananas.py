@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sartor.errors import InputError
 from sartor.predict.committee import Committee, Inputs, Parameters, drawn, fit_committee, zeros
 from sartor.predict.predictor import Floats, checked, known, unfitted
 from sartor.records import Arch
@@ -42,9 +43,11 @@ class Bananas:
 
     def fit(self, archs: Sequence[Arch], values: ArrayLike) -> Bananas:
         y = checked(self.space, archs, values)
-        scale = (float(y.std()) or 1.0) * (1 if self.best == "high" else -1)
+        if self.best not in ("high", "low"):
+            raise InputError(f"best is the high end of a metric or the low one, not {self.best!r}")
+        scale = float(y.std()) * (1 if self.best == "high" else -1)
         bound = float(y.max() if self.best == "high" else y.min()) + BEYOND * scale
-        away = (bound - y) / scale  # positive: 0.1 of the best
+        away = (bound - y) / scale if scale else np.full(len(y), BEYOND)  # positive: 0.1 of the best
         x = self._encode(archs)
         fitted = fit_committee(
             lambda: _start(x.shape[1], float(away.mean())),

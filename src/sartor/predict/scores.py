@@ -31,11 +31,11 @@ class NormalScores:
 
     @property
     def slope(self) -> float:
-        """Units of the metric for one unit of score, beyond what was seen."""
-        return float(self.values.std()) or 1.0
+        """Units of the metric for one unit of score, beyond what was seen: none where all of it was one value."""
+        return float(self.values.std())
 
     def __call__(self, y: Floats) -> Floats:
-        beyond = (np.clip(y - self.values[-1], 0, None) - np.clip(self.values[0] - y, 0, None)) / self.slope
+        beyond = (np.clip(y - self.values[-1], 0, None) - np.clip(self.values[0] - y, 0, None)) / (self.slope or 1.0)
         return np.interp(y, self.values, self.scores) + beyond
 
     def inverse(self, mean: Floats, deviation: Floats) -> tuple[Floats, Floats]:

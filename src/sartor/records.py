@@ -56,7 +56,7 @@ class Arch(Mapping[str, Option]):
         return self._items[name]
 
     def options(self, names: Iterable[str]) -> list[Option | None]:
-        """The options of several choices, None where one is absent: ten times as fast as one by one."""
+        """The options of several choices, None where one is absent: for many archs, where asking one by one is slow."""
         return list(map(self._items.get, names))
 
     def __iter__(self) -> Iterator[str]:

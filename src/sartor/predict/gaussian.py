@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from sartor.predict.light import GaussianProcess, fit_gaussian_process
-from sartor.predict.predictor import Floats, checked, unfitted
+from sartor.predict.predictor import Floats, checked, in_parts, unfitted
 from sartor.records import Arch
 from sartor.space.space import Space
-
-CHUNK = 10_000
-"""Archs predicted at a time: their kernel with the training archs stays in tens of megabytes."""
 
 
 @dataclass
@@ -34,7 +30,5 @@ class Gaussian:
     def predict(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
         if self._fitted is None:
             raise unfitted("the Gaussian process")
-        rows = self.space.encode_many(archs)
-        parts = [self._fitted.predict(rows[i : i + CHUNK]) for i in range(0, max(1, len(rows)), CHUNK)]
-        mean, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return mean, deviation
+        fitted, encode = self._fitted, self.space.encode_many
+        return in_parts(lambda part: fitted.predict(encode(part)), archs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,9 @@ from sartor.records import Arch
 from sartor.space.space import Space
 
 Floats = NDArray[np.float64]
+
+PART = 2048
+"""Archs that are encoded and predicted at a time: what is made of them on the way stays in the processor's cache."""
 
 
 class ArchPredictor(Protocol):
@@ -60,6 +63,14 @@ def known(space: Space, archs: Sequence[Arch]) -> None:
     """Raises InputError where one of ``archs`` is not of ``space``. Of a space of which only some archs exist, others
     may be predicted, too."""
     space.codes(archs)
+
+
+def in_parts(
+    predict: Callable[[Sequence[Arch]], tuple[Floats, Floats]], archs: Sequence[Arch]
+) -> tuple[Floats, Floats]:
+    """What ``predict`` says of ``archs``, PART at a time."""
+    parts = [predict(archs[i : i + PART]) for i in range(0, max(1, len(archs)), PART)]
+    return np.concatenate([mean for mean, _ in parts]), np.concatenate([deviation for _, deviation in parts])
 
 
 def unfitted(name: str) -> InputError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sartor.predict.predictor import Floats, checked, unfitted
+from sartor.predict.predictor import Floats, checked, in_parts, unfitted
 from sartor.records import Arch
 from sartor.space.space import Space
 
@@ -79,4 +79,5 @@ class Ridge:
     def predict(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
         if self._line is None:
             raise unfitted("ridge")
-        return self._line(self.space.encode_many(archs))
+        line, encode = self._line, self.space.encode_many
+        return in_parts(lambda part: line(encode(part)), archs)

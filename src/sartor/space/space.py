@@ -15,7 +15,6 @@ from sartor.records import Arch, Option
 from sartor.space.choice import Choice
 from sartor.space.graph import INPUT, OUTPUT, ArchGraph, word
 
-
 TOGETHER = 1024
 """Archs that are encoded together: what they hold stays in the processor's cache."""
 

@@ -18,10 +18,6 @@ from sartor.search.tables import open_known
 ACCURACY = [Objective("accuracy_val", maximise=True)]
 
 
-class TestNeuralPredictor(StrategySuite):
-    strategy = staticmethod(partial(neural_predictor, first=10, pool=30, predictor=Ridge))
-
-
 class TestWithTheDefaults(StrategySuite):
     strategy = staticmethod(neural_predictor)
 

@@ -55,6 +55,10 @@ class Arch(Mapping[str, Option]):
     def __getitem__(self, name: str) -> Option:
         return self._items[name]
 
+    def options(self, names: Iterable[str]) -> list[Option | None]:
+        """The options of several choices, None where one is absent: for many archs, where asking one by one is slow."""
+        return list(map(self._items.get, names))
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 

@@ -31,15 +31,17 @@ def measured(data_dir: Path) -> Latencies:
 
 def test_published_latencies_are_of_archs_of_their_spaces(data_dir: Path):
     """HAT's tables are described by means, and an arch that has them is found for every row."""
-    for name, archs, devices in (("ofa", 5000, 9), ("hat:xeon", 2000, 2), ("hat:raspberrypi", 2000, 2)):
+    for name, archs, devices in (("ofa", 5000, 9), ("hat", 2000, 4)):
         found = open_latencies(name, data_dir)
-        assert (len(found.archs), len(found.columns)) == (archs, devices)
-        assert all(found.space.contains(arch) for arch in found.archs[::50])
-        assert all((values > 0).all() and len(values) == archs for values in found.columns.values())
+        assert len(found.devices) == devices
+        for latencies in found.devices.values():
+            assert archs * 0.99 < len(latencies) <= archs  # OFA's list has a few networks twice
+            assert all(found.space.contains(arch) for arch in list(latencies)[::50])
+            assert min(latencies.values()) > 0
 
 
 def test_latencies_that_are_not_there_are_refused(tmp_path: Path):
-    with pytest.raises(InputError, match="choose from fbnet, ofa"):
+    with pytest.raises(InputError, match="choose from nb201, fbnet"):
         open_latencies("nope", tmp_path)
     for text, says in (("a,b\n1,2\n", "is not the published table: 'ops'"), ("ops\n", "has no latencies")):
         with gzip.open(tmp_path / "fbnet_latency.csv.gz", "wt") as file:
@@ -62,19 +64,19 @@ def test_the_tabled_processor_orders_the_archs_of_other_machines_far_from_by_cha
     data_dir: Path, measured: Latencies
 ):
     """Another library on another processor, each operator by itself: some of the order, on every device, not all."""
-    sums = fbnet_cpu(data_dir)(measured.archs)
-    assert len(measured.archs) == len(set(measured.archs)) == 5000
-    assert len(measured.columns) == 19
-    for name, latencies in measured.columns.items():
-        assert 0.25 < kendall(sums, latencies) < 0.6, name
+    table = fbnet_cpu(data_dir)
+    assert len(measured.devices) == 19
+    for name, latencies in measured.devices.items():
+        assert len(latencies) == 5000
+        assert 0.25 < kendall(table(list(latencies)), np.array(list(latencies.values()))) < 0.6, name
 
 
 def test_fitted_to_a_device_a_sum_is_all_there_is_to_an_accelerator_and_most_of_a_processor(measured: Latencies):
     """The FPGA's latencies add up, to the last digit or so; a server's processor's nearly do."""
-    archs, columns = measured.archs, measured.columns
-    for name, wanted in (("lat_ms_fpga", 0.999), ("lat_ms_gold_6226", 0.85), ("lat_ms_silver_4114", 0.75)):
-        table = fit_lookup(fbnet_space(), archs[:2000], columns[name][:2000])
-        assert kendall(table(archs[2000:]), columns[name][2000:]) > wanted, name
+    for name, wanted in (("fpga", 0.999), ("gold_6226", 0.85), ("silver_4114", 0.75)):
+        archs, ms = list(measured.devices[name]), np.array(list(measured.devices[name].values()))
+        table = fit_lookup(fbnet_space(), archs[:2000], ms[:2000])
+        assert kendall(table(archs[2000:]), ms[2000:]) > wanted, name
 
 
 def test_fbnets_table_knows_every_operator_of_every_layer(data_dir: Path):

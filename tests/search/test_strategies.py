@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.strategy import CONDITIONAL, FLAT, StrategySuite, evaluate, history_of
+from sartor.predict.ridge import Ridge
 from sartor.records import Budget, Record
 from sartor.search import pareto
 from sartor.search.methods.evolution import evolution
 from sartor.search.methods.grid import grid
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
+from sartor.search.methods.neural_predictor import neural_predictor
 from sartor.search.methods.nsga2 import nsga2, offspring, survivors
 from sartor.search.methods.random import random_search
 from sartor.search.named import strategies
@@ -51,6 +53,10 @@ class TestNsga2SmallPopulation(StrategySuite):
 
 class TestLinas(StrategySuite):
     strategy = staticmethod(partial(linas, population=30, generations=3, first=8))
+
+
+class TestNeuralPredictor(StrategySuite):
+    strategy = staticmethod(partial(neural_predictor, first=10, pool=30, predictor=Ridge))
 
 
 class TestLinasWithBudget(StrategySuite):

@@ -255,6 +255,8 @@ class Trees:
     def predict(self, encodings: ArrayLike) -> tuple[Floats, Floats]:
         """See :meth:`Predictor.predict`."""
         x = np.asarray(encodings, dtype=np.float64)
+        if not len(x):  # which scikit-learn refuses
+            return np.zeros(0), np.zeros(0)
         mean = np.asarray(self.model.predict(x), dtype=np.float64)  # type: ignore[attr-defined]
         return mean, np.full(len(x), self.residual)
 

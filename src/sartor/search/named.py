@@ -13,6 +13,7 @@ from sartor.search.methods.evolution import evolution
 from sartor.search.methods.grid import grid
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
+from sartor.search.methods.neural_predictor import neural_predictor
 from sartor.search.methods.nsga2 import nsga2
 from sartor.search.methods.random import random_search
 from sartor.search.objective import ACCURACY_LATENCY, Objective
@@ -26,6 +27,7 @@ strategies: dict[str, Callable[..., list[Arch]]] = {
     "nsga2": nsga2,
     "linas": linas,
     "bayes": bayes,
+    "neural-predictor": neural_predictor,
 }
 """Each is a function ``(space, history, rng, n, *, objectives) -> archs``. See ``strategy.Strategy``."""
 

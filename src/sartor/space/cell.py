@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sartor.records import Arch
 from sartor.space.choice import Choice
+from sartor.space.graph import INPUT, OUTPUT, ArchGraph
 from sartor.space.space import Space
 
 Link = tuple[int, int, str]
@@ -47,6 +48,19 @@ class Cell(Space):
                         yield rest if operator == self.identity else (operator, *rest)
 
         return list(onwards(0))
+
+    def graph(self, arch: Arch) -> ArchGraph:
+        """The cell with its operators as nodes, for those are what predictors learn of: one leads to all that start
+        where it ends. Labels and links say all that there is of a node, so it has no place."""
+        links = self.links(arch)
+        last, out = max(to for _, to in self.edges), len(links) + 1
+        pairs = [(0, i) for i, (start, _, _) in enumerate(links, 1) if start == 0]
+        for i, (_, middle, _) in enumerate(links, 1):
+            pairs += [(i, j) for j, (start, _, _) in enumerate(links, 1) if start == middle]
+            if middle == last:
+                pairs.append((i, out))
+        labels = (INPUT, *(operator for *_, operator in links), OUTPUT)
+        return ArchGraph(labels, ("",) * len(labels), (0.0,) * len(labels), tuple(sorted(pairs)))
 
     @cached_property
     def every_path(self) -> dict[tuple[str, ...], int]:

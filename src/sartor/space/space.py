@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sartor.errors import InputError
 from sartor.records import Arch, Option
 from sartor.space.choice import Choice
+from sartor.space.graph import INPUT, OUTPUT, ArchGraph, word
+
+TOGETHER = 1024
+"""Archs that are encoded together: what they hold stays in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,55 @@ class Space:
     def listed_codes(self) -> np.ndarray:
         """:meth:`encode` of :attr:`listed`, kept ``[archs, e]``: of a small space."""
         return np.stack([self.encode(arch) for arch in self.listed])
+
+    def codes(self, archs: Sequence[Arch]) -> NDArray[np.int32]:
+        """The places of the options that ``archs`` hold among their choices' ``[n, choices]``; -1 where a choice is not
+        active. Made for hundreds of thousands of archs: :meth:`canonical` and :meth:`encode` are slower by far.
+
+        Raises InputError with the first arch that is not a canonical assignment of these choices.
+        """
+        if len(archs) > TOGETHER:
+            return np.concatenate([self.codes(archs[i : i + TOGETHER]) for i in range(0, len(archs), TOGETHER)])
+        names = [choice.name for choice in self.choices]
+        if not all(isinstance(arch, Arch) for arch in archs):
+            raise InputError("archs of this space are needed: make them with canonical(options)")
+        held = [arch.options(names) for arch in archs]
+        codes = np.empty((len(names), len(held)), dtype=np.int32).T  # a choice's codes lie together
+        wrong = np.array([len(arch) for arch in archs], dtype=np.int64)
+        place = {name: j for j, name in enumerate(names)}
+        for j, (choice, column) in enumerate(zip(self.choices, zip(*held, strict=True), strict=False)):
+            codes[:, j] = _numbered(choice, column)
+            active = np.ones(len(held), dtype=bool)
+            if choice.when is not None:
+                above = place[choice.when[0]]
+                active = np.isin(codes[:, above], [self.choices[above].options.index(o) for o in choice.when[1]])
+            wrong -= active
+            wrong[(codes[:, j] >= 0) != active] = -len(names) - 1
+        if (wrong != 0).any():
+            first = archs[int(np.flatnonzero(wrong)[0])]
+            raise InputError(f"{first} is not an arch of this space: give archs that it drew or contains")
+        return codes
+
+    def encode_many(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
+        """:meth:`encode` of many archs at once ``[n, d]``. Raises InputError as :meth:`codes` does."""
+        codes = self.codes(archs)
+        sizes = [len(choice.options) for choice in self.choices]
+        found = np.zeros((len(archs), sum(sizes) + len(sizes)))
+        first = 0
+        for column, size in zip(codes.T, sizes, strict=True):
+            active = np.flatnonzero(column >= 0)
+            found[active, first + column[active]] = 1.0
+            first += size
+        found[:, first:] = np.clip(codes, 0, None) / np.maximum(1, np.array(sizes) - 1)
+        return found
+
+    def graph(self, arch: Arch) -> ArchGraph:
+        """A chain of the options that ``arch`` holds, in the order of the choices, from an input to an output."""
+        held = [choice for choice in self.choices if choice.name in arch]
+        labels = (INPUT, *(word(c.name, arch[c.name]) for c in held), OUTPUT)
+        sizes = (0.0, *(c.options.index(arch[c.name]) / max(1, len(c.options) - 1) for c in held), 0.0)
+        places = (INPUT, *(c.name for c in held), OUTPUT)
+        return ArchGraph(labels, places, sizes, tuple((i, i + 1) for i in range(len(labels) - 1)))
 
     def contains(self, arch: Arch) -> bool:
         """Whether ``arch`` is a canonical arch of this space."""
@@ -214,3 +268,17 @@ def distinct(features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The different rows ``[r, d]`` of features, and the place of each arch's in them ``[archs]``."""
     rows, places = np.unique(np.stack(features), axis=0, return_inverse=True)
     return rows, places.reshape(-1)
+
+
+def _numbered(choice: Choice, column: Sequence[Option | None]) -> NDArray[np.int32]:
+    """The places of options among the choice's; -1 for None, and -2 for what is none of them."""
+    numbers: dict[Option | None, int] = {option: number for number, option in enumerate(choice.options)}
+    numbers[None] = -1
+    # Python has 1 == 1.0 == True, which are three options: a mixed column is looked up by type, too.
+    if set(map(type, column)) <= {type(choice.options[0]), type(None)}:
+        try:
+            return np.fromiter(map(numbers.__getitem__, column), dtype=np.int32, count=len(column))
+        except KeyError:
+            pass
+    typed = {(type(option), option): number for option, number in numbers.items()}
+    return np.array([typed.get((type(option), option), -2) for option in column], dtype=np.int32)

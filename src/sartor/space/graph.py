@@ -1,0 +1,43 @@
+"""An arch as a labelled graph: what graph predictors see of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+INPUT, OUTPUT = "input", "output"
+"""The labels of a graph's first and last node."""
+
+
+@dataclass(frozen=True)
+class ArchGraph:
+    """An acyclic graph whose nodes are operators. Node 0 is the input and the last the output; every link goes from a
+    lower node to a higher.
+
+    ``labels`` name what a node does, in words that other spaces may share (``kernel=3``); ``places`` name where it
+    stands, and are of this space alone (``kernel7``), or empty where the links say it all; ``sizes`` are the ranks of
+    its option among the choice's, in [0, 1].
+    """
+
+    labels: tuple[str, ...]
+    places: tuple[str, ...]
+    sizes: tuple[float, ...]
+    links: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def adjacency(self) -> NDArray[np.float64]:
+        """``[n, n]``: 1 where a link goes from the row's node to the column's."""
+        matrix = np.zeros((len(self), len(self)))
+        for start, to in self.links:
+            matrix[start, to] = 1.0
+        return matrix
+
+
+def word(choice: str, option: object) -> str:
+    """The label of a choice's option without the choice's place: ``word("s2.width", 32)`` is ``width=32``, and so is
+    that of ``width11``."""
+    return f"{choice.rpartition('.')[2].rstrip('0123456789') or choice}={option}"

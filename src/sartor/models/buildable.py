@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sartor.models.cells import build_nb201, build_two_input
 from sartor.models.convnet import build
 from sartor.models.vit import build_vit
 from sartor.records import Arch
+from sartor.space.cell import nas_bench_201
 from sartor.space.presets import conv_space
 from sartor.space.space import Space
+from sartor.space.two_input import darts_space, nasnet_space
 from sartor.space.vit import vit_space
 
 
@@ -45,8 +48,39 @@ def vit_problem(resolution: int = 32) -> Buildable:
     )
 
 
+def nb201_problem(resolution: int = 32, *, channels: int = 16, cells: int = 5, classes: int = 10) -> Buildable:
+    """:func:`sartor.space.cell.nas_bench_201`; the benchmark's own size, unless others are given."""
+    return Buildable(
+        nas_bench_201(),
+        lambda arch: build_nb201(arch, channels=channels, cells=cells, classes=classes),
+        lambda arch, n: (torch.randn(n, 3, resolution, resolution),),
+    )
+
+
+def darts_problem(resolution: int = 32, *, channels: int = 8, cells: int = 5, classes: int = 10) -> Buildable:
+    """:func:`sartor.space.two_input.darts_space`, small: DARTS searched at 16 channels and 8 cells and trained what it
+    found at 36 and 20."""
+    return Buildable(
+        darts_space(),
+        lambda arch: build_two_input(arch, channels=channels, cells=cells, classes=classes),
+        lambda arch, n: (torch.randn(n, 3, resolution, resolution),),
+    )
+
+
+def nasnet_problem(resolution: int = 32, *, channels: int = 8, cells: int = 5, classes: int = 10) -> Buildable:
+    """:func:`sartor.space.two_input.nasnet_space`, small: one normal cell a stage."""
+    return Buildable(
+        nasnet_space(),
+        lambda arch: build_two_input(arch, channels=channels, cells=cells, classes=classes, relu=True),
+        lambda arch, n: (torch.randn(n, 3, resolution, resolution),),
+    )
+
+
 spaces: dict[str, Callable[[], Buildable]] = {
     "conv": conv_problem,
     "vit": vit_problem,
+    "nb201": nb201_problem,
+    "darts": darts_problem,
+    "nasnet": nasnet_problem,
 }
 """Every space whose archs can be built, by name. A test gives each the suite in ``tests/contracts/buildable.py``."""

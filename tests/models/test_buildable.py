@@ -18,6 +18,7 @@ class TestVit(BuildableSuite):
 
 class TestNb201(BuildableSuite):
     make = staticmethod(partial(spaces["nb201"], 16, channels=8, cells=1))
+    exported = (2,)
 
 
 class TestDarts(BuildableSuite):

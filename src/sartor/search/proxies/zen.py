@@ -43,8 +43,9 @@ def zen_of(model: nn.Module, inputs: Inputs, changed: Inputs) -> float:
 
     def note(_: nn.Module, given: tuple[Tensor, ...]) -> None:
         x = given[0]
-        variance = x.var([d for d in range(x.ndim) if d != 1], unbiased=False).mean()
-        logs.append(0.5 * math.log(float(variance)) if variance > 0 else -math.inf)
+        variance = float(x.var([d for d in range(x.ndim) if d != 1], unbiased=False).mean())
+        if variance > 0:  # behind a missing edge there is nothing to scale
+            logs.append(0.5 * math.log(variance))
 
     hooks = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, _BatchNorm)]
     before = _features(model, inputs)

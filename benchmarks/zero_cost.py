@@ -135,9 +135,7 @@ def main() -> None:
     sample = archs_of(options.data, options.archs, options.seed)
     truth = {t: [accuracy[t] for _, accuracy, _ in sample] for t in TRUTH}
     published = {name: [scores[name] for _, _, scores in sample] for name in PUBLISHED}
-    print(
-        f"{len(sample)} archs of NAS-Bench-201, batches of {options.batch}, {options.seeds} draws; Spearman with accuracy"
-    )
+    print(f"Spearman with accuracy: {len(sample)} archs of NAS-Bench-201, {options.seeds} draws, batch {options.batch}")
     titles = ("12 epochs", "published", "deviation", "200 epochs", "published", "deviation", "both", "s an arch")
     print(f"{'proxy':<24}{''.join(f'{title:>11}' for title in titles)}")
     problem = nb201_problem()

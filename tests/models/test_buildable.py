@@ -31,6 +31,11 @@ class TestNasnet(BuildableSuite):
     exported = (2,)
 
 
+class TestRecurrent(BuildableSuite):
+    make = staticmethod(partial(spaces["recurrent"], 11, nodes=3, width=8, steps=2))
+    exported = (2,)
+
+
 def test_every_named_space_has_the_suite():
     tried = {getattr(suite.make, "func", suite.make) for suite in BuildableSuite.__subclasses__()}
     assert set(spaces.values()) <= tried

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from sartor.models.cells import build_nb201, build_two_input
 from sartor.models.convnet import build
+from sartor.models.recurrent import build_recurrent
 from sartor.models.vit import build_vit
 from sartor.records import Arch
 from sartor.space.cell import nas_bench_201
 from sartor.space.presets import conv_space
+from sartor.space.recurrent import recurrent_space
 from sartor.space.space import Space
 from sartor.space.two_input import darts_space, nasnet_space
 from sartor.space.vit import vit_space
@@ -76,11 +78,21 @@ def nasnet_problem(resolution: int = 32, *, channels: int = 8, cells: int = 5, c
     )
 
 
+def recurrent_problem(words: int = 65, *, nodes: int = 8, width: int = 64, steps: int = 16) -> Buildable:
+    """:func:`sartor.space.recurrent.recurrent_space`: texts of ``steps`` of ``words`` tokens, the next one of each."""
+    return Buildable(
+        recurrent_space(nodes=nodes),
+        lambda arch: build_recurrent(arch, words=words, width=width),
+        lambda arch, n: (torch.randint(words, (n, steps)),),
+    )
+
+
 spaces: dict[str, Callable[[], Buildable]] = {
     "conv": conv_problem,
     "vit": vit_problem,
     "nb201": nb201_problem,
     "darts": darts_problem,
     "nasnet": nasnet_problem,
+    "recurrent": recurrent_problem,
 }
 """Every space whose archs can be built, by name. A test gives each the suite in ``tests/contracts/buildable.py``."""

@@ -66,16 +66,24 @@ def _correlations(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _jacobian(model: nn.Module, inputs: Inputs) -> tuple[NDArray[np.float64], int] | None:
-    """d Σ outputs / d input of each example [n, inputs], in double precision, and the number of outputs. None where
-    there is no gradient: inputs that are whole numbers have none."""
+    """d Σ outputs / d input of each example [n, inputs], in double precision, and the number of outputs. Tokens have no
+    gradient: theirs is that of what the first embedding makes of them. None where there is no gradient."""
     x = first(inputs).detach().clone()
-    if not x.is_floating_point():
-        return None
-    x.requires_grad_(True)
     rest = inputs[1:] if isinstance(inputs, tuple) else ()
+    leaves = [x.requires_grad_(True)] if x.is_floating_point() else []
+
+    def lift(_: nn.Module, __: object, out: Tensor) -> Tensor:
+        leaves.append(out.detach().requires_grad_(True))
+        return leaves[-1]
+
     with replica(model, train=True) as twin:
+        embedding = next((module for module in twin.modules() if isinstance(module, nn.Embedding)), None)
+        if not leaves and embedding is not None:
+            embedding.register_forward_hook(lift)
         out = call(twin, (x, *rest))
-        found = torch.autograd.grad(out.sum(), x, allow_unused=True)[0] if out.requires_grad else None
+        if not leaves or not out.requires_grad:
+            return None
+        found = torch.autograd.grad(out.sum(), leaves[0], allow_unused=True)[0]
     if found is None or not found.isfinite().all():
         return None
     return found.flatten(1).double().cpu().numpy(), out.shape[-1]

@@ -1,6 +1,6 @@
 """How well proxies rank NAS-Bench-201's networks, beside what was published of the same proxies on the same archs.
 
-    python benchmarks/zero_cost.py                         # 200 archs: about half an hour on one core
+    python benchmarks/zero_cost.py                         # 200 archs, every proxy
     python benchmarks/zero_cost.py --archs 40 --proxies synflow,naswot --json out.json
 
 For a seeded sample of the archs that the published table has: Spearman's rank correlation of each proxy with the

@@ -26,7 +26,7 @@ class ReluConvNorm(nn.Sequential):
 
 class Separable(nn.Sequential):
     """ReLU, depthwise convolution, pointwise convolution, batch norm; twice, the second without stride, where
-    ``twice``. NASNet's separable convolution (arXiv:1707.07012 appendix A.4), and with ``dilation`` DARTS's dilated one
+    ``twice``. NASNet's separable convolution (arXiv:1707.07012 appendix A), and with ``dilation`` DARTS's dilated one
     (arXiv:1806.09055 §3.1)."""
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, *, dilation: int = 1, twice: bool = True):

@@ -11,7 +11,7 @@ from sartor.errors import InputError
 class DropPath(nn.Module):
     """In training, each example's whole tensor is zero with ``probability`` and scaled by 1/(1 − probability) else, so
     that the mean stays; outside it, nothing. [b, ...] → [b, ...]. Larsson et al., arXiv:1605.07648 §3.1 (drop-path);
-    NASNet's form (arXiv:1707.07012 appendix A.3). ``depth`` is how far from the input it stands, in (0, 1]."""
+    NASNet's form (arXiv:1707.07012 appendix A). ``depth`` is how far from the input it stands, in (0, 1]."""
 
     def __init__(self, depth: float = 1.0):
         super().__init__()
@@ -30,7 +30,7 @@ class DropPath(nn.Module):
 
 def scheduled_drop_path(network: nn.Module, progress: float, *, final: float = 0.3, by_depth: bool = True) -> None:
     """Set what every :class:`DropPath` of ``network`` drops at ``progress`` in [0, 1] of the training: ``final`` times
-    that, which is NASNet's linear ramp (arXiv:1707.07012 appendix A.3); ``by_depth``: times its depth too, as the
+    that, which is NASNet's linear ramp (arXiv:1707.07012 appendix A); ``by_depth``: times its depth too, as the
     authors' code has it and the paper does not say. Raises InputError for numbers out of range."""
     if not 0 <= progress <= 1 or not 0 <= final < 1:
         raise InputError(f"progress is in [0, 1] and final in [0, 1), not {progress} and {final}")

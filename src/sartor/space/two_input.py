@@ -109,7 +109,7 @@ def plan(arch: Mapping[str, Option], cell: str) -> Plan:
     darts = f"{cell}.0.inputs" in arch
     if not darts and f"{cell}.0.input0" not in arch:
         raise InputError(f"the arch has no {cell} cell: give one of darts_space or nasnet_space")
-    steps = []
+    steps: list[Step] = []
     while (name := f"{cell}.{len(steps)}") + ".op0" in arch:
         operators = (str(arch[f"{name}.op0"]), str(arch[f"{name}.op1"]))
         if darts:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sartor.errors import InputError
-from sartor.models.buildable import nb201_problem, vit_problem
+from sartor.models.buildable import nb201_problem, recurrent_problem, vit_problem
 from sartor.search.proxies import proxies, proxy_of
 from sartor.search.proxies.asvit import condition_score, length_distortion, ntk_condition
 from sartor.search.proxies.deepmad import convolutions, deepmad, effectiveness
@@ -353,6 +353,16 @@ def test_hidden_covariance_is_of_the_last_states():
         hidden_covariance(model, tokens, tokens, layer="memry")
     model.memory.batch_first = False  # the same numbers: steps first, now
     assert math.isfinite(hidden_covariance(model, tokens, tokens))
+
+
+def test_hidden_covariance_finds_the_cell_of_a_searched_network():
+    problem = recurrent_problem(11, nodes=2, width=8, steps=5)
+    torch.manual_seed(0)
+    arch = problem.space.sample(random.Random(0))
+    model, (tokens,) = problem.build(arch), problem.inputs(arch, 6)
+    score = hidden_covariance(model, tokens, tokens)
+    assert score == hidden_covariance(model, tokens, tokens, layer="memory")
+    assert score <= -5.9  # six examples: −6 where no two are alike, less where some are
 
 
 def test_sizes_are_counted():

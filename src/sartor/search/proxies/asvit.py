@@ -1,8 +1,9 @@
 """As-ViT's two scores of an untrained transformer: how far it stretches a curve, and how evenly it can be trained.
 
-Chen et al., P078 (arXiv:2202.11921 §3.1 and §3.2). A topology, or the next step in growing one, is chosen by the sum of
-both ranks: :func:`sartor.search.proxies.evaluator.rank_sum`. Deviation: the network's output is scored; the authors'
-code scores the features before the classifier.
+Chen et al., P078 (arXiv:2202.11921 §3). A topology, or the next step in growing one, is chosen by the sum of
+both ranks: :func:`sartor.search.proxies.evaluator.rank_sum`. Deviations: the network's output is scored, where
+the authors' code scores the features before the classifier; and outside training, so that batch norm, which their
+networks have none of, does not tie examples together.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def length_distortion(model: nn.Module, inputs: Inputs, targets: Tensor) -> floa
         angles = torch.linspace(0, 2 * math.pi, POINTS, dtype=x.dtype, device=x.device)[:, None]
         places = (angles.cos() * plane[0] + angles.sin() * plane[1]).reshape(POINTS, *shape)
         speeds = (angles.cos() * plane[1] - angles.sin() * plane[0]).reshape(POINTS, *shape)
-        _, pushed = torch.func.jvp(lambda at: call(twin, at), (places,), (speeds,))
+        pushed = torch.func.jvp(lambda at: call(twin, at), (places,), (speeds,))[1]
         return finite(pushed.detach().flatten(1).norm(dim=1).sum())
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sartor.search.proxies.replica import Inputs, call, finite, replica
 
 STAGE_WEIGHTS = (1.0, 8.0)
-"""What a stage's entropy counts: every one but the last, and the last (§4.3: 1, 1, 1, 1, 8)."""
+"""What a stage's entropy counts: every one but the last, and the last (the paper's 1, 1, 1, 1, 8)."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def deepmad(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
 
 def entropy(layers: Sequence[Layer]) -> float:
     """Σ α_m H_m over stages (runs of layers with one side), H_m = log(side² · out_channels) · Σ log(c k²/g), the sum
-    over all layers up to the stage's end (proposition 2 and eq. 7); α is 1 and, of the last stage, 8.
+    over all layers up to the stage's end (§3); α is 1 and, of the last stage, 8.
 
-    Deviation: the β · exp(Var(depths)) that eq. 7 takes off is a constraint on the shape of what is designed, not part
+    Deviation: the β · exp(Var(depths)) that the paper's program takes off is a constraint on the shape of what is designed, not part
     of a given network's score.
     """
     stages: list[float] = []
@@ -64,7 +64,7 @@ def entropy(layers: Sequence[Layer]) -> float:
 
 def effectiveness(layers: Sequence[Layer]) -> float:
     """ρ = L / w̄, w̄ the geometric mean of the fan-ins: the larger, the less of the entropy a training can make use of
-    (§3.2). NaN without a layer."""
+    (§3). NaN without a layer."""
     if not layers:
         return math.nan
     mean = math.exp(sum(math.log(layer.width) for layer in layers) / len(layers))

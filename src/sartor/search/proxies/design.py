@@ -1,6 +1,6 @@
 """DeepMAD's design: the widths and depths of largest entropy within a budget, by arithmetic alone.
 
-Shen et al., P071 (arXiv:2303.02165 §3.4, eq. 7). Deviation: the paper has the program solved by an off-the-shelf
+Shen et al., P071 (arXiv:2303.02165 §3). Deviation: the paper has the program solved by an off-the-shelf
 solver; here every design of the grid is looked at, which is exact and a matter of seconds for three stages.
 """
 
@@ -50,7 +50,7 @@ def design(
     """The stages of two-convolution residual blocks that maximise Σ α_m H_m − β exp(Var(depths)) with widths that never
     fall, ρ ≤ ``max_rho`` and no more than ``max_macs`` and ``max_params``.
 
-    α is 1 and, of the last stage, 8; β 10, as in the paper (§4.3). ``max_rho`` is to be tuned, says the paper; 0.1 is a
+    α is 1 and, of the last stage, 8; β 10, as in the paper. ``max_rho`` is to be tuned, says the paper; 0.1 is a
     choice. Shortcuts cost MACs and parameters and have no entropy. Raises InputError where no design fits, or there are
     more than a machine would look at.
     """

@@ -72,7 +72,7 @@ def rank_sum_evaluator(
         for name, others in held.items():
             mine = scores.get(name, np.nan)
             mine = -np.inf if np.isnan(mine) else mine
-            shares.append(float((mine > others).mean() + 0.5 * (mine == others).mean()))
+            shares.append(float(np.mean(others < mine) + 0.5 * np.mean(others == mine)))
         return {**scores, "rank_sum": sum(shares) / len(shares)}
 
     return ranked

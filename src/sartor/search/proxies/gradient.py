@@ -13,7 +13,7 @@ from sartor.search.proxies.replica import Inputs, call, error, finite, gradients
 
 
 def snip(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
-    """Σ |θ · ∂L/∂θ|. Lee et al., arXiv:1810.02340 eq. 5, before its normalisation."""
+    """Σ |θ · ∂L/∂θ|. Lee et al., arXiv:1810.02340 §4, before its normalisation."""
     with replica(model, train=True) as twin:
         weights = matrices(twin)
         found = gradients(error(call(twin, inputs), targets), weights)
@@ -36,7 +36,7 @@ def grad_norm(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
 
 
 def grasp(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
-    """−Σ θ · (H ∂L/∂θ), H the Hessian. Wang et al., arXiv:2002.07376 eq. 8.
+    """−Σ θ · (H ∂L/∂θ), H the Hessian. Wang et al., arXiv:2002.07376 §4.
 
     With the sign of arXiv:2101.08134's code, in which a large score is a good network. Attention is computed plainly,
     for fused kernels have no second derivative.
@@ -53,7 +53,7 @@ def grasp(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
 
 def fisher(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
     """Σ over channels of ½ · mean over examples of (Σ over positions of a · ∂L/∂a)², a the outputs of convolutions and
-    linear layers. Theis et al., arXiv:1801.05787 eq. 3, and Turner et al., arXiv:1906.04113.
+    linear layers. Theis et al., arXiv:1801.05787, and Turner et al., arXiv:1906.04113.
 
     Channels are the second dimension of a convolution's output, the last of a linear layer's. The error is a mean over
     the batch, as in arXiv:2101.08134's code. A layer that is used twice counts twice.

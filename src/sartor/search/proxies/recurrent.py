@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sartor.errors import InputError
+from sartor.models.recurrent import RecurrentCell
 from sartor.search.proxies.jacobian import correlation_score
 from sartor.search.proxies.replica import Inputs, call, finite, replica
 
@@ -17,13 +18,13 @@ def hidden_covariance(model: nn.Module, inputs: Inputs, targets: Tensor, *, laye
 
     Serianni & Kalita, P195 (arXiv:2306.00288 §3). The states are those of the module ``layer``: what it returned last
     [b, hidden], or a sequence [b, t, hidden], of which the last step is taken; without a name, of the first ``nn.RNN``,
-    ``LSTM`` or ``GRU``, or of their cells. NaN where there is none. Raises InputError for a name that is not there.
+    ``LSTM`` or ``GRU``, one of their cells or a ``RecurrentCell``. NaN where there is none. Raises InputError for a name that is not there.
     """
     with replica(model, train=False) as twin, torch.no_grad():
         modules = dict(twin.named_modules())
         if layer is not None and layer not in modules:
             raise InputError(f"the network has no module {layer!r}: it has {', '.join(n for n in modules if n)[:200]}")
-        recurrent = (m for m in modules.values() if isinstance(m, (nn.RNNBase, nn.RNNCellBase)))
+        recurrent = (m for m in modules.values() if isinstance(m, (nn.RNNBase, nn.RNNCellBase, RecurrentCell)))
         chosen = modules[layer] if layer is not None else next(recurrent, None)
         if chosen is None:
             return math.nan

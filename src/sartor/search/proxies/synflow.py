@@ -12,7 +12,7 @@ from sartor.search.proxies.replica import Inputs, call, finite, first, gradients
 def synflow(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
     """Σ |θ · ∂R/∂θ|, R the sum of the outputs for an input of ones with every parameter replaced by its absolute value.
 
-    Tanaka et al., arXiv:2006.05467 §5, in double precision, without batch norm, as arXiv:2101.08134 §3.2 has it.
+    Tanaka et al., arXiv:2006.05467 algorithm 1, in double precision, without batch norm, as arXiv:2101.08134 §3.2 has it.
     Deviation: where inputs are whole numbers (tokens), the first example takes the place of the ones.
     """
     return finite(sum(float(flow) for flow in synflow_by_weight(model, inputs)))
@@ -20,7 +20,7 @@ def synflow(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
 
 def synflow_by_weight(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     """The sum of |θ · ∂R/∂θ| of every weight tensor. Equal for all layers of a chain without biases, whatever its
-    widths: what flows is conserved (arXiv:2006.05467 theorem 1)."""
+    widths: synaptic saliency is conserved (arXiv:2006.05467)."""
     with replica(model, train=False) as twin:
         twin = _without_norms(twin).double()
         with torch.no_grad():

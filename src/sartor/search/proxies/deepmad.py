@@ -45,8 +45,8 @@ def entropy(layers: Sequence[Layer]) -> float:
     """Σ α_m H_m over stages (runs of layers with one side), H_m = log(side² · out_channels) · Σ log(c k²/g), the sum
     over all layers up to the stage's end (§3); α is 1 and, of the last stage, 8.
 
-    Deviation: the β · exp(Var(depths)) that the paper's program takes off is a constraint on the shape of what is designed, not part
-    of a given network's score.
+    Deviation: the β · exp(Var(depths)) that the paper's program takes off shapes what is designed and is no part of a
+    given network's score; see ``design``.
     """
     stages: list[float] = []
     passed, side = 0.0, None

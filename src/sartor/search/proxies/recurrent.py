@@ -18,7 +18,8 @@ def hidden_covariance(model: nn.Module, inputs: Inputs, targets: Tensor, *, laye
 
     Serianni & Kalita, P195 (arXiv:2306.00288 §3). The states are those of the module ``layer``: what it returned last
     [b, hidden], or a sequence [b, t, hidden], of which the last step is taken; without a name, of the first ``nn.RNN``,
-    ``LSTM`` or ``GRU``, one of their cells or a ``RecurrentCell``. NaN where there is none. Raises InputError for a name that is not there.
+    ``LSTM`` or ``GRU``, one of their cells or a ``RecurrentCell``. NaN where there is none. Raises InputError for a
+    name that is not there.
     """
     with replica(model, train=False) as twin, torch.no_grad():
         modules = dict(twin.named_modules())

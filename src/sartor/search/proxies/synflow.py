@@ -12,7 +12,7 @@ from sartor.search.proxies.replica import Inputs, call, finite, first, gradients
 def synflow(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
     """Σ |θ · ∂R/∂θ|, R the sum of the outputs for an input of ones with every parameter replaced by its absolute value.
 
-    Tanaka et al., arXiv:2006.05467 algorithm 1, in double precision, without batch norm, as arXiv:2101.08134 §3.2 has it.
+    Tanaka et al., arXiv:2006.05467, in double precision, without batch norm, as arXiv:2101.08134 §3.2 has it.
     Deviation: where inputs are whole numbers (tokens), the first example takes the place of the ones.
     """
     return finite(sum(float(flow) for flow in synflow_by_weight(model, inputs)))

@@ -31,12 +31,13 @@ def accuracy(arch: Arch, channels: int, cells: int, seed: int, epochs: int) -> f
     images, labels = digits()
     torch.manual_seed(seed)
     model = build_two_input(arch, channels=channels, cells=cells, relu=True)
-    batches = torch.randperm(TRAINED).split(50)
-    steps = epochs * len(batches)
+    batches: tuple[Tensor, ...] = ()
+    each = TRAINED // 50
+    steps = epochs * each
     optimiser = torch.optim.Adam(model.parameters())
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
     for step in range(steps):
-        at = step % len(batches)
+        at = step % each
         batches = torch.randperm(TRAINED).split(50) if at == 0 else batches
         chosen = batches[at]
         optimiser.zero_grad()

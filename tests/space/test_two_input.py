@@ -111,6 +111,9 @@ def test_a_published_genotype_is_an_arch():
         DARTS_V2.replace(", ('dil_conv_3x3', 2)", ""),
         DARTS_V2.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', True)"),
         DARTS_V2.replace("[2, 3, 4, 5]", "range(10**9)"),
+        DARTS_V2.replace("[2, 3, 4, 5]", f"range({10**30})"),  # longer than any memory
+        DARTS_V2.replace("[2, 3, 4, 5]", "range('a')"),
+        DARTS_V2.replace("[2, 3, 4, 5]", "7"),
         "Genotype(normal=" + "(" * 9000,
         "x" * 20_000,
         None,
@@ -145,6 +148,8 @@ def test_every_published_string_is_read_and_written():
         "|none~0|",
         "|none~0|+|none~0|none~1|",
         "|none~1|+|none~0|none~1|+|none~0|none~1|none~2|",
+        "|none~0|+" * 1_000,
+        "|a~0|+|a~0|a~1" * 600,
         "|max~0|+|none~0|none~1|+|none~0|none~1|none~2|",
         7,
     ],

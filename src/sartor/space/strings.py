@@ -12,7 +12,7 @@ from sartor.records import Arch, Option
 from sartor.space.cell import nas_bench_201
 from sartor.space.two_input import CELLS, darts_space, plan
 
-_NB201 = re.compile(r"\|(.+~0)\|\+\|(.+~0)\|(.+~1)\|\+\|(.+~0)\|(.+~1)\|(.+~2)\|")
+_NB201 = re.compile(r"\|(\w+~0)\|\+\|(\w+~0)\|(\w+~1)\|\+\|(\w+~0)\|(\w+~1)\|(\w+~2)\|")
 _LONGEST = 10_000
 """Characters of the longest text that is parsed: Python's parser is for short ones."""
 
@@ -60,9 +60,10 @@ def parse_genotype(text: str) -> Arch:
             raise InputError(f"a genotype's {cell} is a list of two pairs (operator, state) a node")
         nodes = len(pairs) // 2
         sizes.add(nodes)
-        concat = given.get(f"{cell}_concat", range(2, nodes + 2))
-        if not isinstance(concat, (list, tuple, range)) or list(concat) != list(range(2, nodes + 2)):
-            raise InputError(f"{cell}_concat must be all nodes, 2 to {nodes + 1}, for DARTS's space, not {concat}")
+        every = range(2, nodes + 2)
+        concat = given.get(f"{cell}_concat", every)
+        if concat not in (every, list(every), tuple(every)):  # never a list of a range, which may be of any length
+            raise InputError(f"{cell}_concat must be all nodes, 2 to {nodes + 1}, for DARTS's space")
         for node in range(nodes):
             (first, a), (second, b) = sorted(pairs[2 * node : 2 * node + 2], key=lambda pair: int(pair[1]))
             options |= {f"{cell}.{node}.inputs": f"{a},{b}", f"{cell}.{node}.op0": first, f"{cell}.{node}.op1": second}

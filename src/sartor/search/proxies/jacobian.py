@@ -29,10 +29,8 @@ def jacob_cov(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
 
 def epe_nas(model: nn.Module, inputs: Inputs, targets: Tensor) -> float:
     """Correlations between the Jacobians of one class's examples: e(c) = Σ log(|corr| + k); the score is Σ |e(c)| of up
-    to 100 classes, and the mean of |e(c) − e(c')| over pairs of more, e(c) divided by its number of examples.
-
-    Lopes et al., arXiv:2102.08099 §3, with the authors' code where the paper is silent: differences are summed over
-    ordered pairs and divided by the number of classes seen.
+    to 100 classes, and of more Σ |e(c) − e(c')| over ordered pairs, divided by the number of classes seen, with e(c)
+    divided by its number of examples. Lopes et al., arXiv:2102.08099 §3, as the authors' code has it.
     """
     found = _jacobian(model, inputs)
     if found is None:

@@ -19,9 +19,9 @@ def zen(model: nn.Module, inputs: Inputs, targets: Tensor, *, alpha: float = 0.0
     """log E‖f(x) − f(x + αε)‖ + Σ log σ̄ over batch norms: x and ε normal noise of the inputs' shape, f the features
     before the last global pooling, weights drawn from N(0, 1), σ̄² the mean over channels of the batch's variance.
 
-    Lin et al., arXiv:2102.01063 algorithm 1, mean of ``repeats`` draws. Deviations: residual links stay (the paper
-    takes them out, its code does not); where there is no global pooling, f is the network's output; 2 draws, where the
-    code takes 32. No data and no labels are used.
+    Lin et al., arXiv:2102.01063 algorithm 1, mean of ``repeats`` draws. Deviations: residual links stay, which the
+    paper takes out; a norm that sees constants counts nothing; where there is no global pooling, f is the network's
+    output; 2 draws, where the authors' code takes 32. No data and no labels are used.
     """
     x = first(inputs)
     if not x.is_floating_point():

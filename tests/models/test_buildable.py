@@ -53,6 +53,26 @@ class TestFlexiBert(BuildableSuite):
     make = staticmethod(partial(spaces["flexibert"], widths=(16, 24), hidden=(16, 24), vocabulary=50, length=11))
 
 
+class TestNb201(BuildableSuite):
+    make = staticmethod(partial(spaces["nb201"], 16, channels=8, cells=1))
+    exported = 1
+
+
+class TestDarts(BuildableSuite):
+    make = staticmethod(partial(spaces["darts"], 16, channels=4, cells=3))
+    exported = 1
+
+
+class TestNasnet(BuildableSuite):
+    make = staticmethod(partial(spaces["nasnet"], 16, channels=4, cells=3))
+    exported = 1
+
+
+class TestRecurrent(BuildableSuite):
+    make = staticmethod(partial(spaces["recurrent"], 11, nodes=3, width=8, steps=2))
+    exported = 1
+
+
 def test_every_named_space_has_the_suite():
     tried = {getattr(suite.make, "func", suite.make) for suite in BuildableSuite.__subclasses__()}
     assert set(spaces.values()) <= tried

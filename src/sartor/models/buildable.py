@@ -9,22 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from sartor.models.autoformer import PER_HEAD, build_autoformer
+from sartor.models.cells import build_nb201, build_two_input
 from sartor.models.convnet import build
 from sartor.models.flexibert import build_flexibert
 from sartor.models.hat import build_hat
 from sartor.models.macro import FBNET_LAST, build_fbnet, build_macro
 from sartor.models.mnasnet import build_mnasnet
 from sartor.models.ofa import build_ofa
+from sartor.models.recurrent import build_recurrent
 from sartor.models.vit import build_vit
 from sartor.records import Arch
 from sartor.space.autoformer import TINY, Ranges, autoformer_space
+from sartor.space.cell import nas_bench_201
 from sartor.space.flexibert import flexibert_space
 from sartor.space.hat import hat_space
 from sartor.space.macro import fbnet_space, nas_bench_macro
 from sartor.space.mnasnet import mnasnet_space
 from sartor.space.ofa import RESOLUTIONS, ofa_space
 from sartor.space.presets import conv_space
+from sartor.space.recurrent import recurrent_space
 from sartor.space.space import Space
+from sartor.space.two_input import darts_space, nasnet_space
 from sartor.space.vit import vit_space
 
 
@@ -138,6 +143,43 @@ def flexibert_problem(
     )
 
 
+def nb201_problem(resolution: int = 32, *, channels: int = 16, cells: int = 5, classes: int = 10) -> Buildable:
+    """:func:`sartor.space.cell.nas_bench_201`; the benchmark's own size, unless others are given."""
+    return Buildable(
+        nas_bench_201(),
+        lambda arch: build_nb201(arch, channels=channels, cells=cells, classes=classes),
+        lambda arch, n: _images(n, resolution),
+    )
+
+
+def darts_problem(resolution: int = 32, *, channels: int = 8, cells: int = 5, classes: int = 10) -> Buildable:
+    """:func:`sartor.space.two_input.darts_space`, small: DARTS searched at 16 channels and 8 cells and trained what it
+    found at 36 and 20."""
+    return Buildable(
+        darts_space(),
+        lambda arch: build_two_input(arch, channels=channels, cells=cells, classes=classes),
+        lambda arch, n: _images(n, resolution),
+    )
+
+
+def nasnet_problem(resolution: int = 32, *, channels: int = 8, cells: int = 5, classes: int = 10) -> Buildable:
+    """:func:`sartor.space.two_input.nasnet_space`, small: one normal cell a stage."""
+    return Buildable(
+        nasnet_space(),
+        lambda arch: build_two_input(arch, channels=channels, cells=cells, classes=classes, relu=True),
+        lambda arch, n: _images(n, resolution),
+    )
+
+
+def recurrent_problem(words: int = 65, *, nodes: int = 8, width: int = 64, steps: int = 16) -> Buildable:
+    """:func:`sartor.space.recurrent.recurrent_space`: texts of ``steps`` of ``words`` tokens, the next one of each."""
+    return Buildable(
+        recurrent_space(nodes=nodes),
+        lambda arch: build_recurrent(arch, words=words, width=width),
+        lambda arch, n: (torch.randint(words, (n, steps)),),
+    )
+
+
 def _images(n: int, side: int) -> tuple[Tensor, ...]:
     return (torch.randn(n, 3, side, side),)
 
@@ -157,5 +199,9 @@ spaces: dict[str, Callable[[], Buildable]] = {
     "autoformer": autoformer_problem,
     "hat": hat_problem,
     "flexibert": flexibert_problem,
+    "nb201": nb201_problem,
+    "darts": darts_problem,
+    "nasnet": nasnet_problem,
+    "recurrent": recurrent_problem,
 }
 """Every space whose archs can be built, by name. A test gives each the suite in ``tests/contracts/buildable.py``."""

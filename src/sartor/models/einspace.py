@@ -152,6 +152,7 @@ def route(before: str, inner: Words, after: str) -> Words:
 
 
 def branch(split: str, merge: str, *inner: Words) -> Words:
+    """Of a split in two, both modules; of one in more, the one that each branch has."""
     return ("branch", split, merge, *(word for module in inner for word in module))
 
 
@@ -181,7 +182,8 @@ def attention(width: int) -> Words:
 def vit_block(width: int, *, heads: int, hidden: int) -> Words:
     """Pre-norm attention and a feed-forward part, each a residual. Dosovitskiy et al., arXiv:2010.11929 §3.1."""
     norm = compute("norm")
-    many = sequence(branch(f"clone{heads}", "cat.1", attention(width // heads)), compute(f"linear{width}"))
+    head = attention(width // heads)
+    many = sequence(branch(f"clone{heads}", "cat.1", *([head, head] if heads == 2 else [head])), compute(f"linear{width}"))
     forward = sequence(compute(f"linear{hidden}"), compute("leaky_relu"), compute(f"linear{width}"))
     return sequence(residual(sequence(norm, many)), residual(sequence(norm, forward)))
 

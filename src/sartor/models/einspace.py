@@ -97,19 +97,20 @@ def _module(node: Node) -> nn.Module:
         return nn.Sequential(*(_module(part) for part in node.parts))
     if node.option == "route":
         before, inner, after = node.parts
-        side = before.result[1]  # type: ignore[index]
+        side = before.result[1]
         return nn.Sequential(_routing(before, 0), _module(inner), _routing(after, side))
-    split, merge, *inner = node.parts
-    n: int = split.result[0]  # type: ignore[index]
-    branches = [_module(part) for part in (inner if len(inner) == n else inner * n)]
+    split, merge = node.parts[:2]
+    modules = node.parts[2:]
+    n: int = split.result[0]
+    branches = [_module(part) for part in (modules if len(modules) == n else modules * n)]
     axis = None if str(split.option).startswith("clone") else int(str(split.option).rpartition(".")[2])
-    first: Shape = inner[0].result  # type: ignore[assignment]
+    first: Shape = modules[0].result
     scale = 1 / math.sqrt(first[-1]) if merge.option == "scaled_dot" else 1.0
     return Branching(branches, axis, str(merge.option), scale)
 
 
 def _computation(node: Node) -> nn.Module:
-    shape: Shape = node.sort[1]  # type: ignore[index]
+    shape: Shape = node.sort[1]
     name = str(node.option)
     if name.startswith("linear"):
         return nn.Linear(shape[-1], int(name[6:]))
@@ -183,13 +184,16 @@ def vit_block(width: int, *, heads: int, hidden: int) -> Words:
     """Pre-norm attention and a feed-forward part, each a residual. Dosovitskiy et al., arXiv:2010.11929 §3.1."""
     norm = compute("norm")
     head = attention(width // heads)
-    many = sequence(branch(f"clone{heads}", "cat.1", *([head, head] if heads == 2 else [head])), compute(f"linear{width}"))
+    many = sequence(
+        branch(f"clone{heads}", "cat.1", *([head, head] if heads == 2 else [head])), compute(f"linear{width}")
+    )
     forward = sequence(compute(f"linear{hidden}"), compute("leaky_relu"), compute(f"linear{width}"))
     return sequence(residual(sequence(norm, many)), residual(sequence(norm, forward)))
 
 
 def mixer_block(width: int, positions: int, *, hidden: int) -> Words:
-    """Feed-forward parts over positions, then over features, each a residual. Tolstikhin et al., arXiv:2105.01601 §2."""
+    """Feed-forward parts over positions, then over features, each a residual. Tolstikhin et al.,
+    arXiv:2105.01601 §2."""
     norm, relu = compute("norm"), compute("leaky_relu")
     forward = lambda out: sequence(compute(f"linear{hidden}"), relu, compute(f"linear{out}"))
     tokens = residual(sequence(norm, route("transpose", forward(positions), "transpose")))

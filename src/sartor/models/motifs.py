@@ -13,8 +13,7 @@ from sartor.space.motifs import Motifs
 
 class Motif(nn.Module):
     """A graph ``[b, c_in, h, w] → [b, channels, h, w]``: a node is what comes over its edges, concatenated, and a 1x1
-    convolution leads from the last to ``channels``. ``edges`` lie in ``(from, to)`` order, so that nodes come after what
-    they hear."""
+    convolution leads from the last to ``channels``. Nodes come after what they hear."""
 
     def __init__(self, edges: dict[tuple[int, int], nn.Module], widths: dict[int, int], channels: int):
         super().__init__()
@@ -62,15 +61,15 @@ def build_motifs(
 
 
 def _motif(space: Motifs, arch: Arch, name: str, c_in: int, channels: int) -> Motif:
-    widths, edges = {0: c_in}, {}
+    widths = {0: c_in}
+    edges: dict[tuple[int, int], nn.Module] = {}
     graph = space.graph(arch, name)
     for start, to in sorted(graph, key=lambda edge: (edge[1], edge[0])):
         held = graph[start, to]
         if "." in held:
-            edge, out = _motif(space, arch, held, widths[start], channels), channels
+            edges[start, to], out = _motif(space, arch, held, widths[start], channels), channels
         else:
-            edge, out = _primitive(held, widths[start], channels)
-        edges[start, to] = edge
+            edges[start, to], out = _primitive(held, widths[start], channels)
         widths[to] = widths.get(to, 0) + out
     return Motif(edges, widths, channels)
 
@@ -91,6 +90,4 @@ def _primitive(name: str, c_in: int, channels: int) -> tuple[nn.Module, int]:
 
 
 def _separable(c_in: int, c_out: int, *, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in, bias=False), ConvNormAct(c_in, c_out, 1)
-    )
+    return nn.Sequential(nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in, bias=False), ConvNormAct(c_in, c_out, 1))

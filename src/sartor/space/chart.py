@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
+from typing import Any, TypeAlias
 
 from sartor.errors import InputError
 from sartor.records import Option
 
-Results = frozenset[Hashable]
-Made = tuple[Hashable, ...]
+Sort: TypeAlias = Any
+"""What may stand at a place, and what is known there: a symbol, a shape. Hashable."""
+Result: TypeAlias = Any
+"""What a derivation came to, as far as its siblings must know: a shape, or None. Hashable."""
+Results = frozenset[Result]
+Made = tuple[Result, ...]
 """What the parts of a rule that are there came to, in order."""
 
 
@@ -21,7 +26,7 @@ class Part:
     everything will do."""
 
     label: str
-    sort: Hashable
+    sort: Sort
     wanted: Results | None = None
 
 
@@ -29,7 +34,7 @@ class Part:
 class Done:
     """A rule has all of its parts, and comes to ``result``."""
 
-    result: Hashable = None
+    result: Result = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,24 +52,24 @@ class Chart:
     """The ``rules`` of every sort that a start leads to, and the height of the lowest derivation of each sort that
     comes to each result: ``least[sort][result]``."""
 
-    rules: Mapping[Hashable, tuple[Rule, ...]]
-    least: Mapping[Hashable, Mapping[Hashable, int]]
+    rules: Mapping[Sort, tuple[Rule, ...]]
+    least: Mapping[Sort, Mapping[Result, int]]
 
 
-def charted(start: Hashable, rules: Callable[[Hashable], tuple[Rule, ...]], height: int) -> Chart:
+def charted(start: Sort, rules: Callable[[Sort], tuple[Rule, ...]], height: int) -> Chart:
     """The chart of a grammar within ``height``. Raises InputError where a sort has two rules of one name.
 
     Facts in the order of their heights, each told once to whoever waits for it: Knuth's generalisation of Dijkstra's
     algorithm (1977, 10.1016/0020-0190(77)90002-3), with rules opened as an agenda parser opens them.
     """
-    known: dict[Hashable, tuple[Rule, ...]] = {}
-    least: dict[Hashable, dict[Hashable, int]] = {}
-    waiting: dict[Hashable, list[tuple[Hashable, Rule, Made, int, Results | None]]] = {}
-    agenda: list[tuple[int, int, Hashable, Hashable]] = []
+    known: dict[Sort, tuple[Rule, ...]] = {}
+    least: dict[Sort, dict[Result, int]] = {}
+    waiting: dict[Sort, list[tuple[Sort, Rule, Made, int, Results | None]]] = {}
+    agenda: list[tuple[int, int, Sort, Result]] = []
     turn = count()  # ties in the order of discovery: sorts and results need no order of their own
-    todo: list[tuple[Hashable, Rule, Made, int]] = []
+    todo: list[tuple[Sort, Rule, Made, int]] = []
 
-    def begin(sort: Hashable) -> None:
+    def begin(sort: Sort) -> None:
         known[sort] = tuple(rules(sort))
         least[sort], waiting[sort] = {}, []
         if len({rule.option for rule in known[sort]}) != len(known[sort]):

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sartor.errors import InputError
 from sartor.records import Arch, Option
-from sartor.space.chart import Chart, Done, Made, Part, Results, Rule, charted
+from sartor.space.chart import Chart, Done, Made, Part, Result, Results, Rule, Sort, charted
 from sartor.space.choice import Choice
 from sartor.space.projection import PROJECTED, project
 from sartor.space.space import Space
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -32,13 +33,13 @@ class Node:
     ``result``. ``wanted`` and ``height`` are those that were left there; ``viable`` are the rules that fitted."""
 
     name: str
-    sort: Hashable
+    sort: Sort
     height: int
     wanted: Results
     viable: tuple[Rule, ...]
     rule: Rule
     parts: tuple[Node, ...]
-    result: Hashable
+    result: Result
 
     @property
     def option(self) -> Option:
@@ -68,13 +69,15 @@ Draw = Callable[[str, Sequence[Rule]], Rule]
 class Derivations(Space):
     """The derivations of ``start`` by ``rules(sort)`` that are at most ``height`` places tall.
 
-    ``choices`` is empty: the choices of an arch are :meth:`made`. Rules come small to large. A mutation derives one place anew, and what stood elsewhere stays where it still fits; a
-    crossover puts a part of one parent in the place of the other's that has the same sort and came to the same result.
+    ``choices`` is empty: the choices of an arch are :meth:`made`. Rules come small to large. A mutation derives one
+    place anew, and what stood elsewhere stays where it still fits; a crossover puts a part of one parent in the place
+    of the other's that has the same sort and came to the same result.
+
     Raises InputError where nothing can be derived.
     """
 
-    start: Hashable = None
-    rules: Callable[[Hashable], tuple[Rule, ...]] = lambda sort: ()
+    start: Sort = None
+    rules: Callable[[Sort], tuple[Rule, ...]] = lambda sort: ()
     height: int = 1
     root: str = "net"
 
@@ -88,7 +91,7 @@ class Derivations(Space):
     def _chart(self) -> Chart:
         return charted(self.start, self.rules, self.height)
 
-    def _results(self, sort: Hashable, height: int) -> Results:
+    def _results(self, sort: Sort, height: int) -> Results:
         """All that a sort can come to."""
         key = (sort, height)
         if key not in self._memo_results:
@@ -113,18 +116,18 @@ class Derivations(Space):
                 )
         return self._memo_can[key]
 
-    def _ways(self, sort: Hashable, height: int) -> Mapping[Hashable, int]:
+    def _ways(self, sort: Sort, height: int) -> Mapping[Result, int]:
         """In how many ways a sort comes to each of its results."""
         key = (sort, height)
         if key not in self._memo_ways:
-            total: dict[Hashable, int] = {}
+            total: dict[Result, int] = {}
             if height > 0:
                 for rule in self._chart.rules[sort]:
                     self._add_ways(rule, (), height, 1, total)
             self._memo_ways[key] = total
         return self._memo_ways[key]
 
-    def _add_ways(self, rule: Rule, made: Made, height: int, ways: int, total: dict[Hashable, int]) -> None:
+    def _add_ways(self, rule: Rule, made: Made, height: int, ways: int, total: dict[Result, int]) -> None:
         step = rule.after(made)
         if isinstance(step, Done):
             total[step.result] = total.get(step.result, 0) + ways
@@ -139,7 +142,7 @@ class Derivations(Space):
 
     # -- one derivation
 
-    def _grow(self, name: str, sort: Hashable, height: int, wanted: Results, draw: Draw) -> Node:
+    def _grow(self, name: str, sort: Sort, height: int, wanted: Results, draw: Draw) -> Node:
         """A derivation that comes to one of ``wanted``, which is possible."""
         viable = tuple(rule for rule in self._chart.rules[sort] if self._can(rule, (), height, wanted))
         rule = draw(name, viable)
@@ -253,12 +256,8 @@ class Derivations(Space):
             held = arch.get(place)
             if held is None:
                 continue
-            arch = self._kept(
-                arch,
-                place,
-                lambda _, viable, old=held: _weighted([r for r in viable if r.option != old] or viable, rng),
-                lambda _, viable: _weighted(viable, rng),
-            )
+            other = partial(_other, held, rng)
+            arch = self._kept(arch, place, other, lambda _, viable: _weighted(viable, rng))
         return arch
 
     def cross(self, a: Arch, b: Arch, rng: random.Random) -> Arch:
@@ -266,7 +265,7 @@ class Derivations(Space):
         where there is none."""
         if a == b:
             return a
-        given: dict[tuple[Hashable, Hashable], list[tuple[Node, dict[str, Option]]]] = {}
+        given: dict[tuple[Sort, Result], list[tuple[Node, dict[str, Option]]]] = {}
         for node in self.derivation(b).walk():
             if node.name != self.root:
                 given.setdefault((node.sort, node.result), []).append((node, _below(node)))
@@ -283,23 +282,23 @@ class Derivations(Space):
 
     def neighbours(self, arch: Arch) -> Iterator[Arch]:
         """The archs with another option in one place; places that are new have their first."""
-        first = lambda _, viable: viable[0]
+        first: Draw = lambda _, viable: viable[0]
         for node in self.derivation(arch).walk():
             for rule in node.viable:
                 if rule is not node.rule:
-                    yield self._kept(arch, node.name, lambda _, viable, new=rule: new, first)
+                    yield self._kept(arch, node.name, partial(_this, rule), first)
 
     def every(self) -> Iterator[Arch]:
         """Every derivation, in the order of the rules. Of a small space."""
 
-        def of(name: str, sort: Hashable, height: int) -> Iterator[tuple[dict[str, Option], Hashable]]:
+        def of(name: str, sort: Sort, height: int) -> Iterator[tuple[dict[str, Option], Result]]:
             for rule in self._chart.rules[sort] if height > 0 else ():
                 if self._can(rule, (), height, self._results(sort, height)):
                     yield from on(name, rule, (), {name: rule.option}, height)
 
         def on(
             name: str, rule: Rule, made: Made, held: dict[str, Option], height: int
-        ) -> Iterator[tuple[dict[str, Option], Hashable]]:
+        ) -> Iterator[tuple[dict[str, Option], Result]]:
             step = rule.after(made)
             if isinstance(step, Done):
                 yield held, step.result
@@ -328,7 +327,7 @@ class Derivations(Space):
         raise InputError("a grammar's space is not restricted by choices: give the grammar fewer rules")
 
     @cached_property
-    def _memo_results(self) -> dict[tuple[Hashable, int], Results]:
+    def _memo_results(self) -> dict[tuple[Sort, int], Results]:
         return {}
 
     @cached_property
@@ -340,7 +339,7 @@ class Derivations(Space):
         return {}
 
     @cached_property
-    def _memo_ways(self) -> dict[tuple[Hashable, int], Mapping[Hashable, int]]:
+    def _memo_ways(self) -> dict[tuple[Sort, int], Mapping[Result, int]]:
         return {}
 
 
@@ -359,6 +358,14 @@ def _named(name: str, viable: Sequence[Rule], held: Option) -> Rule:
         if rule.option == held and type(rule.option) is type(held):
             return rule
     raise InputError(f"{name} must be one of {tuple(rule.option for rule in viable)}, not {held!r}")
+
+
+def _this(rule: Rule, name: str, viable: Sequence[Rule]) -> Rule:
+    return rule
+
+
+def _other(old: Option, rng: random.Random, name: str, viable: Sequence[Rule]) -> Rule:
+    return _weighted([rule for rule in viable if rule.option != old] or viable, rng)
 
 
 def _weighted(rules: Sequence[Rule], rng: random.Random) -> Rule:

@@ -14,12 +14,12 @@ counts modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from sartor.errors import InputError
-from sartor.space.chart import Done, Made, Part, Results, Rule
+from sartor.space.chart import Done, Made, Part, Result, Results, Rule, Sort
 from sartor.space.derivation import Derivations
 
 Shape = tuple[int, ...]
@@ -85,8 +85,8 @@ def einspace(
         channels=frozenset((shape[0], *widths)),
     )
 
-    def rules(sort: Hashable) -> tuple[Rule, ...]:
-        kind, *known = sort  # type: ignore[misc]
+    def rules(sort: Sort) -> tuple[Rule, ...]:
+        kind, *known = sort
         return _RULES[kind](setting, *known)
 
     return Derivations((), ("network", shape), rules, height)
@@ -120,7 +120,7 @@ def merged(name: str, parts: tuple[Shape, ...]) -> Shape | None:
     return (*first[:-1], second[-1])
 
 
-def _leaf(option: str, result: Hashable) -> Rule:
+def _leaf(option: str, result: Result) -> Rule:
     return Rule(option, lambda made: Done(result))
 
 
@@ -152,7 +152,7 @@ def _route(shape: Shape) -> Callable[[Made], Part | Done | None]:
     def after(made: Made) -> Part | Done | None:
         if not made:
             return Part("before", ("before", shape))
-        (columns, side) = made[0]  # type: ignore[misc]
+        (columns, side) = made[0]
         if len(made) == 1:
             return Part("inner", ("module", columns))
         return Part("after", ("after", made[1], side)) if len(made) == 2 else Done(made[2])
@@ -166,15 +166,15 @@ def _branch(setting: _Setting, shape: Shape) -> Callable[[Made], Part | Done | N
     def after(made: Made) -> Part | Done | None:
         if not made:
             return Part("split", ("split", shape))
-        (n, part) = made[0]  # type: ignore[misc]
+        (n, part) = made[0]
         if len(made) == 1:
             return Part("merge", ("merge", n, len(part)))
         if len(made) == 2:
             return Part("left" if n == 2 else "each", ("module", part))
         merge, first = str(made[1]), made[2]
         if n == 2 and len(made) == 3:
-            return Part("right", ("module", part), _partners(setting, merge, first))  # type: ignore[arg-type]
-        found = merged(merge, made[2:] if n == 2 else (first,) * n)  # type: ignore[arg-type, list-item]
+            return Part("right", ("module", part), _partners(setting, merge, first))
+        found = merged(merge, made[2:] if n == 2 else (first,) * n)
         return Done(found) if found is not None and setting.fits(found) else None
 
     return after

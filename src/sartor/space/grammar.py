@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sartor.errors import InputError
 from sartor.records import Option
-from sartor.space.chart import Done, Made, Part, Rule
+from sartor.space.chart import Done, Made, Part, Rule, Sort
 from sartor.space.derivation import Derivations
 
 
@@ -37,13 +37,13 @@ def grammar(productions: Mapping[str, Sequence[Production]], *, start: str, heig
     if start not in productions:
         raise InputError(f"no production derives {start!r}: start from one of {', '.join(productions)}")
 
-    def rules(sort: Hashable) -> tuple[Rule, ...]:
+    def rules(sort: Sort) -> tuple[Rule, ...]:
         return tuple(plain(p.option, p.parts, p.weight) for p in productions[str(sort)])
 
     return Derivations((), start, rules, height)
 
 
-def plain(option: Option, parts: Sequence[Hashable], weight: float = 1.0) -> Rule:
+def plain(option: Option, parts: Sequence[Sort], weight: float = 1.0) -> Rule:
     """A rule whose parts do not depend on each other."""
 
     def after(made: Made) -> Part | Done:

@@ -1,13 +1,13 @@
 """Hierarchical motifs: small graphs whose edges are smaller graphs, down to primitive operations.
 
-Liu et al., P144 (arXiv:1711.00436 §2-3). A motif of level 2 is an acyclic graph whose edges are primitives or absent, one
-of level 3 has motifs of level 2 on its edges, and so on; the single motif of the last level is the cell of a network. A
-mutation draws a level, a motif of it, a node, one of the nodes before it, and what is on that edge: it adds, alters or
-removes an edge. Without torch: :mod:`sartor.models.motifs` builds the networks.
+Liu et al., P144 (arXiv:1711.00436 §2-3). A motif of level 2 is an acyclic graph whose edges are primitives or absent,
+one of level 3 has motifs of level 2 on its edges, and so on; the single motif of the last level is the cell of a
+network. A mutation draws a level, a motif of it, a node, one of the nodes before it, and what is on that edge: it adds,
+alters or removes an edge. Without torch: :mod:`sartor.models.motifs` builds the networks.
 
 Deviations. A motif whose output hears nothing of its input is no network, so only genotypes all of whose motifs are
-connected are in the space, and a mutation that cuts one is drawn again. Samples are uniform over these: what the paper's
-walk of 1,000 mutations from the identity tends to.
+connected are in the space, and a mutation that cuts one is drawn again. Samples are uniform over these: what the
+paper's walk of 1,000 mutations from the identity tends to.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import dataclasses
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 
@@ -49,7 +50,14 @@ class Motifs(Space):
 
     def edges(self, motif: str) -> list[Choice]:
         """The choices of one motif."""
-        return [choice for choice in self.choices if choice.name.startswith(motif + ".")]
+        return self._edges[motif]
+
+    @cached_property
+    def _edges(self) -> dict[str, list[Choice]]:
+        found: dict[str, list[Choice]] = {}
+        for choice in self.choices:
+            found.setdefault(choice.name.rpartition(".")[0], []).append(choice)
+        return found
 
     def graph(self, arch: Mapping[str, Option], motif: str) -> dict[tuple[int, int], str]:
         """What is on each edge of ``motif`` that lies on a path from its input to its output: others compute nothing
@@ -136,14 +144,15 @@ class Motifs(Space):
         return prod(_connected(self.edges(motif), nodes) for motif, nodes in self.motifs())
 
     def restrict(self, options: Mapping[str, Sequence[Option]]) -> Space:
-        return dataclasses.replace(self, choices=super().restrict(options).choices)
+        found = dataclasses.replace(self, choices=super().restrict(options).choices)
+        if not found.count():
+            raise InputError("no connected genotype has these options: allow more of an edge")
+        return found
 
 
-def motifs(
-    levels: Sequence[tuple[int, int]] = ((6, 4), (1, 5)), *, primitives: Sequence[str] = PRIMITIVES
-) -> Motifs:
-    """The genotypes with ``levels`` of so many motifs of so many nodes; by default the paper's, §4.1: six motifs of four
-    nodes, and a cell of five.
+def motifs(levels: Sequence[tuple[int, int]] = ((6, 4), (1, 5)), *, primitives: Sequence[str] = PRIMITIVES) -> Motifs:
+    """The genotypes with ``levels`` of so many motifs of so many nodes; by default the paper's, §4.1: six motifs of
+    four nodes, and a cell of five.
 
     Raises InputError for levels that are empty, motifs of fewer than two nodes, and a last level of several motifs.
     """

@@ -69,13 +69,17 @@ class ManyOf:
     def picks(self) -> list[tuple[int, ...]]:
         """Every list, as numbers of candidates."""
         n = len(self.candidates)
-        if self.ordered:
-            count, of = (comb(n, self.k), combinations) if self.distinct else (comb(n + self.k - 1, self.k), None)
+        if not self.distinct:
+            count = comb(n + self.k - 1, self.k)
         else:
-            count, of = perm(n, self.k), permutations
+            count = comb(n, self.k) if self.ordered else perm(n, self.k)
         if count > MOST_OPTIONS:
-            raise InputError(f"manyof({self.k}) of {n} has {count:,} options, over {MOST_OPTIONS:,}: choose among fewer")
-        return list((of or combinations_with_replacement)(range(n), self.k))
+            raise InputError(
+                f"manyof({self.k}) of {n} has {count:,} options, over {MOST_OPTIONS:,}: choose among fewer"
+            )
+        if not self.distinct:
+            return list(combinations_with_replacement(range(n), self.k))
+        return list((combinations if self.ordered else permutations)(range(n), self.k))
 
 
 @dataclass(frozen=True)

@@ -183,11 +183,23 @@ def substitutions(program: Program, shape: Shape, candidates: Sequence[Program] 
 def alternatives(
     program: Program, shape: Shape, place: Place, candidates: Sequence[Program] = ()
 ) -> tuple[Program, ...]:
-    """What may stand at ``place``: what does, then its equivalents, then the ``candidates`` that give the same."""
+    """What may stand at ``place``, fewest weights first: what does, its equivalents, ``candidates`` that give the same."""
     old, here = dict(places(program))[place], shape_at(program, shape, place)
     more = equivalents(old) if isinstance(old, Conv) else ()
     wanted = type_check(old, here)
-    return tuple(dict.fromkeys((old, *(new for new in (*more, *candidates) if _gives(new, here) == wanted))))
+    found = dict.fromkeys((old, *(new for new in (*more, *candidates) if _gives(new, here) == wanted)))
+    return tuple(sorted(found, key=lambda program: weights(program, here)))
+
+
+def weights(program: Program, shape: Shape) -> int:
+    """How many weights and biases ``program`` has for inputs of ``shape``."""
+    if isinstance(program, (Chain, Beside)):
+        return sum(weights(part, shape_at(program, shape, (i,))) for i, part in enumerate(program.parts))
+    if isinstance(program, Conv):
+        return program.out * (shape[0] // program.groups * program.kernel**2 + 1)
+    if isinstance(program, Linear):
+        return program.out * (shape[0] + 1)
+    return 2 * shape[0] if program == Pointwise("norm") else 0
 
 
 def substituted(

@@ -238,7 +238,7 @@ class Derivations(Space):
                 return new(name, viable)
             if not name.startswith(place + "."):
                 for rule in viable:
-                    if rule.option == arch.get(name):
+                    if _same(rule.option, arch.get(name)):
                         return rule
             return other(name, viable)
 
@@ -353,9 +353,14 @@ def _below(node: Node) -> dict[str, Option]:
     return {below.name[len(node.name) :]: below.option for below in node.walk()}
 
 
+def _same(option: Option, held: Option | None) -> bool:
+    """Python has 1 == 1.0 == True, which are three options."""
+    return option == held and type(option) is type(held)
+
+
 def _named(name: str, viable: Sequence[Rule], held: Option) -> Rule:
     for rule in viable:
-        if rule.option == held and type(rule.option) is type(held):
+        if _same(rule.option, held):
             return rule
     raise InputError(f"{name} must be one of {tuple(rule.option for rule in viable)}, not {held!r}")
 

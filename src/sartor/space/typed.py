@@ -183,7 +183,7 @@ def substitutions(program: Program, shape: Shape, candidates: Sequence[Program] 
 def alternatives(
     program: Program, shape: Shape, place: Place, candidates: Sequence[Program] = ()
 ) -> tuple[Program, ...]:
-    """What may stand at ``place``, fewest weights first: what does, its equivalents, ``candidates`` that give the same."""
+    """What may stand at ``place``, fewest weights first: what does, equivalents, ``candidates`` that give the same."""
     old, here = dict(places(program))[place], shape_at(program, shape, place)
     more = equivalents(old) if isinstance(old, Conv) else ()
     wanted = type_check(old, here)

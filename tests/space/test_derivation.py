@@ -231,21 +231,21 @@ def planted(space: Derivations):
     return evaluate
 
 
-@pytest.mark.parametrize("strategy", ["evolution", "local"])
-def test_strategies_beat_random_search_on_a_grammar(strategy: str):
-    space = grammar(MODULES, start="module", height=8)
-    search = partial(run, space, planted(space), budget=80, objectives=[Objective("score", maximise=True)])
-    best = lambda name: [max(r.metrics["score"] for r in search(strategy=name, seed=seed)) for seed in range(8)]
+@pytest.mark.parametrize(("strategy", "budget"), [("evolution", 150), ("local", 60)])
+def test_strategies_beat_random_search_on_a_grammar(strategy: str, budget: int):
+    space = grammar(MODULES, start="module", height=6)
+    search = partial(run, space, planted(space), budget=budget, objectives=[Objective("score", maximise=True)])
+    best = lambda name: [max(r.metrics["score"] for r in search(strategy=name, seed=seed)) for seed in range(5)]
     found, chance = best(strategy), best("random")
     assert np.mean(found) > np.mean(chance)
-    assert sum(f >= c for f, c in zip(found, chance, strict=True)) >= 6
+    assert sum(f >= c for f, c in zip(found, chance, strict=True)) >= 4
 
 
 @pytest.mark.parametrize("strategy", ["random", "grid", "local", "evolution", "nsga2", "linas"])
 def test_every_strategy_runs_on_a_grammar(strategy: str):
     space = grammar(MODULES, start="module", height=5)
     goals = [Objective("score", maximise=True), Objective("places")]
-    evaluate = planted(grammar(MODULES, start="module", height=8))
+    evaluate = planted(grammar(MODULES, start="module", height=6))
     both = lambda arch: evaluate(arch) | {"places": float(len(arch))}
     found = run(space, both, strategy, 24, seed=1, objectives=goals, batch=4)
     again = run(space, both, strategy, 24, seed=1, objectives=goals, batch=4)

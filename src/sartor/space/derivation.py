@@ -144,7 +144,7 @@ class Derivations(Space):
 
     def _grow(self, name: str, sort: Sort, height: int, wanted: Results, draw: Draw) -> Node:
         """A derivation that comes to one of ``wanted``, which is possible."""
-        viable = tuple(rule for rule in self._chart.rules[sort] if self._can(rule, (), height, wanted))
+        viable = self._viable(sort, height, wanted)
         rule = draw(name, viable)
         parts: list[Node] = []
         made: Made = ()
@@ -154,6 +154,13 @@ class Derivations(Space):
             made = (*made, parts[-1].result)
         assert step is not None  # what fits was chosen so that the rule ends
         return Node(name, sort, height, wanted, viable, rule, tuple(parts), step.result)
+
+    def _viable(self, sort: Sort, height: int, wanted: Results) -> tuple[Rule, ...]:
+        key = (sort, height, wanted)
+        if key not in self._memo_viable:
+            fit = (rule for rule in self._chart.rules[sort] if self._can(rule, (), height, wanted))
+            self._memo_viable[key] = tuple(fit)
+        return self._memo_viable[key]
 
     def _completing(self, rule: Rule, made: Made, step: Part, height: int, wanted: Results) -> Results:
         """What the next part may come to, so that the rule can come to one of ``wanted``."""
@@ -332,6 +339,10 @@ class Derivations(Space):
 
     @cached_property
     def _memo_can(self) -> dict[tuple[Rule, Made, int, Results], bool]:
+        return {}
+
+    @cached_property
+    def _memo_viable(self) -> dict[tuple[Sort, int, Results], tuple[Rule, ...]]:
         return {}
 
     @cached_property

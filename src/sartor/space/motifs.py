@@ -26,6 +26,8 @@ from sartor.space.choice import Choice
 from sartor.space.space import Space
 
 ABSENT = "none"
+TRIES = 100
+"""Mutations drawn before the few that there may be are listed."""
 PRIMITIVES = ("identity", "avg_pool3", "max_pool3", "depthwise3", "conv1", "separable3")
 """The paper's six, §4.1."""
 
@@ -95,12 +97,13 @@ class Motifs(Space):
     def mutate(self, arch: Arch, rng: random.Random, rate: float = 0.1) -> Arch:
         """The paper's mutation, and as many more as ``rate`` of the edges are; never back to ``arch``."""
         found, more = arch, sum(rng.random() < rate for _ in self.choices)
-        if not any(True for _ in self.neighbours(arch)):
-            return next((other for other in self.every() if other != arch), arch)
-        while found == arch:
+        for _ in range(TRIES):
             for _ in range(1 + more):
                 found = self._mutated(found, rng)
-        return found
+            if found != arch:
+                return found
+        near = list(self.neighbours(arch))  # few edges, or one that would have to change with another
+        return rng.choice(near) if near else next((other for other in self.every() if other != arch), arch)
 
     def _mutated(self, arch: Arch, rng: random.Random) -> Arch:
         """One edge that holds something else, the motif still connected; ``arch`` where what was drawn cuts it."""

@@ -107,6 +107,8 @@ def oneof(candidates: Sequence[Any], *, name: str | None = None) -> OneOf:
 
 def manyof(k: int, candidates: Sequence[Any], *, distinct: bool = True, ordered: bool = False) -> ManyOf | list[OneOf]:
     """A list of ``k`` of the candidates. Where they may repeat in any order these are ``k`` choices, else one."""
+    if isinstance(candidates, str) or not candidates:
+        raise InputError(f"manyof takes a list of candidates, not {candidates!r}")
     if not 1 <= k <= (len(candidates) if distinct else k):
         raise InputError(f"cannot choose {k} of {len(candidates)} candidates: choose fewer, or distinct=False")
     if not distinct and not ordered:

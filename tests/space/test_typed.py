@@ -125,7 +125,7 @@ def test_shapes_inside_a_program_are_those_of_the_network():
         at = network
         for i in place:
             at = at.parts[i] if hasattr(at, "parts") else at[i]
-        at.register_forward_pre_hook(lambda _, inputs, place=place: seen.setdefault(place, inputs[0].shape[1:]))
+        at.register_forward_pre_hook(lambda _, inputs, place=place: seen.update({place: inputs[0].shape[1:]}))
     network(torch.randn(1, *SHAPE))
     assert {place: tuple(shape) for place, shape in seen.items()} == {
         place: shape_at(NETWORK, SHAPE, place) for place, _ in places(NETWORK)

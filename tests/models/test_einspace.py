@@ -170,7 +170,8 @@ def test_ten_thousand_derivations_build_and_run():
 @pytest.mark.claim
 def test_evolution_from_a_residual_block_improves_on_it():
     """Real digits of 8 pixels a side, one in each channel, as Unseen NAS's AddNIST has them; the label is which is the
-    largest (AddNIST's, their sum, takes longer to learn than a test has). The best by validation is judged on images that the search did not see."""
+    largest (AddNIST's, their sum, takes longer to learn than a test has). The best by validation is judged on images
+    that the search did not see."""
     space = einspace((3, 8, 8), height=11, widths=(8, 16), branches=(2,))
     baseline = space.spelled(sequence(convolution(16), resnet_block(16)))
     train, validation, test = (rgb_digits(part, n) for part, n in ((0, 1024), (1, 1024), (2, 1024)))

@@ -171,7 +171,7 @@ def test_tournaments_beat_random_search_on_digits():
             torch.manual_seed(0)
             network = build_motifs(space, arch, channels=1, width=4, cells=1).train()
             optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
-            for _ in range(40):
+            for _ in range(25):
                 pick = torch.randint(900, (64,))
                 loss = nn.functional.cross_entropy(network(x[pick]), y[pick])
                 optimiser.zero_grad()
@@ -183,11 +183,11 @@ def test_tournaments_beat_random_search_on_digits():
 
     goal = [Objective("accuracy", maximise=True)]
     # The paper's tournament takes the best of a share of all; the nearest here draws from the latest.
-    strategies = {"random": "random", "evolution": partial(evolution, population=12, sample=6)}
+    strategies = {"random": "random", "evolution": partial(evolution, population=6, sample=3)}
     best = {
         name: [
-            max(r.metrics["accuracy"] for r in run(space, evaluate, strategy, 60, seed, objectives=goal))
-            for seed in range(4)
+            max(r.metrics["accuracy"] for r in run(space, evaluate, strategy, 30, seed, objectives=goal))
+            for seed in range(3)
         ]
         for name, strategy in strategies.items()
     }

@@ -17,7 +17,7 @@ import pytest
 
 from contracts.space import SpaceSuite
 from sartor.records import Arch
-from sartor.space.derivation import Node
+from sartor.space.node import Node
 
 
 class DerivationSuite(SpaceSuite):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sartor.records import Arch, Option
-from sartor.space.derivation import Derivations, Node
+from sartor.space.derivation import Derivations
 from sartor.space.einspace import UNFOLDINGS, Shape
+from sartor.space.node import Node
 
 
 def build_einspace(space: Derivations, arch: Arch, *, classes: int) -> nn.Module:

@@ -23,46 +23,9 @@ from sartor.errors import InputError
 from sartor.records import Arch, Option
 from sartor.space.chart import Chart, Done, Made, Part, Result, Results, Rule, Sort, charted
 from sartor.space.choice import Choice
+from sartor.space.node import Draw, Node, arch_of, below, named, other, same, this, weighted
 from sartor.space.projection import PROJECTED, project
 from sartor.space.space import Space
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """A place of a derivation: its ``name``, what stood there to be derived, the rule's ``option``, its ``parts`` and
-    ``result``. ``wanted`` and ``height`` are those that were left there; ``viable`` are the rules that fitted."""
-
-    name: str
-    sort: Sort
-    height: int
-    wanted: Results
-    viable: tuple[Rule, ...]
-    rule: Rule
-    parts: tuple[Node, ...]
-    result: Result
-
-    @property
-    def option(self) -> Option:
-        return self.rule.option
-
-    @cached_property
-    def tallness(self) -> int:
-        """The height of the derivation from here: 1 of a leaf."""
-        return 1 + max((part.tallness for part in self.parts), default=0)
-
-    def walk(self) -> Iterator[Node]:
-        """This place and all below, in the order they were derived."""
-        yield self
-        for part in self.parts:
-            yield from part.walk()
-
-    def part(self, label: str) -> Node:
-        """The part called ``label``."""
-        return next(part for part in self.parts if part.name == f"{self.name}.{label}")
-
-
-Draw = Callable[[str, Sequence[Rule]], Rule]
-"""``(place, rules that fit) -> rule``."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +142,7 @@ class Derivations(Space):
         that fits."""
 
         def follow(name: str, viable: Sequence[Rule]) -> Rule:
-            return _named(name, viable, arch.get(name, "absent"))
+            return named(name, viable, arch.get(name, "absent"))
 
         return self._derive(follow)
 
@@ -189,7 +152,7 @@ class Derivations(Space):
 
         def follow(name: str, viable: Sequence[Rule]) -> Rule:
             held = next(left, "the end")
-            return _named(name, viable, held)
+            return named(name, viable, held)
 
         arch = arch_of(self._derive(follow))
         if (more := next(left, None)) is not None:
@@ -215,7 +178,7 @@ class Derivations(Space):
     def sample(self, rng: random.Random) -> Arch:
         """A derivation drawn from the root on, each rule in proportion to its weight among those that can be finished:
         the probabilities of a probabilistic grammar, renormalised at every place."""
-        return arch_of(self._derive(lambda _, viable: _weighted(viable, rng)))
+        return arch_of(self._derive(lambda _, viable: weighted(viable, rng)))
 
     def smallest(self) -> Arch:
         """The arch of first options."""
@@ -237,17 +200,17 @@ class Derivations(Space):
 
     # -- from one derivation to another
 
-    def _kept(self, arch: Mapping[str, Option], place: str, new: Draw, other: Draw) -> Arch:
-        """``arch`` with what ``new`` draws at ``place``, and ``other`` below it and where the old does not fit."""
+    def _kept(self, arch: Mapping[str, Option], place: str, new: Draw, rest: Draw) -> Arch:
+        """``arch`` with what ``new`` draws at ``place``, and ``rest`` below it and where the old does not fit."""
 
         def draw(name: str, viable: Sequence[Rule]) -> Rule:
             if name == place:
                 return new(name, viable)
             if not name.startswith(place + "."):
                 for rule in viable:
-                    if _same(rule.option, arch.get(name)):
+                    if same(rule.option, arch.get(name)):
                         return rule
-            return other(name, viable)
+            return rest(name, viable)
 
         return arch_of(self._derive(draw))
 
@@ -263,8 +226,8 @@ class Derivations(Space):
             held = arch.get(place)
             if held is None:
                 continue
-            other = partial(_other, held, rng)
-            arch = self._kept(arch, place, other, lambda _, viable: _weighted(viable, rng))
+            another = partial(other, held, rng)
+            arch = self._kept(arch, place, another, lambda _, viable: weighted(viable, rng))
         return arch
 
     def cross(self, a: Arch, b: Arch, rng: random.Random) -> Arch:
@@ -275,11 +238,11 @@ class Derivations(Space):
         given: dict[tuple[Sort, Result], list[tuple[Node, dict[str, Option]]]] = {}
         for node in self.derivation(b).walk():
             if node.name != self.root:
-                given.setdefault((node.sort, node.result), []).append((node, _below(node)))
+                given.setdefault((node.sort, node.result), []).append((node, below(node)))
         pairs = []
         for mine in self.derivation(a).walk():
             if mine.name != self.root and (like := given.get((mine.sort, mine.result))):
-                old = _below(mine)
+                old = below(mine)
                 pairs += [(mine, new) for node, new in like if node.tallness <= mine.height and new != old]
         if not pairs:
             return a
@@ -293,7 +256,7 @@ class Derivations(Space):
         for node in self.derivation(arch).walk():
             for rule in node.viable:
                 if rule is not node.rule:
-                    yield self._kept(arch, node.name, partial(_this, rule), first)
+                    yield self._kept(arch, node.name, partial(this, rule), first)
 
     def every(self) -> Iterator[Arch]:
         """Every derivation, in the order of the rules. Of a small space."""
@@ -310,9 +273,9 @@ class Derivations(Space):
             if isinstance(step, Done):
                 yield held, step.result
             elif step is not None:
-                for below, result in of(f"{name}.{step.label}", step.sort, height - 1):
+                for inside, result in of(f"{name}.{step.label}", step.sort, height - 1):
                     if step.wanted is None or result in step.wanted:
-                        yield from on(name, rule, (*made, result), held | below, height)
+                        yield from on(name, rule, (*made, result), held | inside, height)
 
         return (Arch(held) for held, _ in of(self.root, self.start, self.height))
 
@@ -352,37 +315,3 @@ class Derivations(Space):
     @cached_property
     def _memo_ways(self) -> dict[tuple[Sort, int], Mapping[Result, int]]:
         return {}
-
-
-def arch_of(root: Node) -> Arch:
-    """The arch of a derivation."""
-    return Arch({node.name: node.option for node in root.walk()})
-
-
-def _below(node: Node) -> dict[str, Option]:
-    """The options of a part, by their places from it on."""
-    return {below.name[len(node.name) :]: below.option for below in node.walk()}
-
-
-def _same(option: Option, held: Option | None) -> bool:
-    """Python has 1 == 1.0 == True, which are three options."""
-    return option == held and type(option) is type(held)
-
-
-def _named(name: str, viable: Sequence[Rule], held: Option) -> Rule:
-    for rule in viable:
-        if _same(rule.option, held):
-            return rule
-    raise InputError(f"{name} must be one of {tuple(rule.option for rule in viable)}, not {held!r}")
-
-
-def _this(rule: Rule, name: str, viable: Sequence[Rule]) -> Rule:
-    return rule
-
-
-def _other(old: Option, rng: random.Random, name: str, viable: Sequence[Rule]) -> Rule:
-    return _weighted([rule for rule in viable if rule.option != old] or viable, rng)
-
-
-def _weighted(rules: Sequence[Rule], rng: random.Random) -> Rule:
-    return rng.choices(rules, [rule.weight for rule in rules])[0]

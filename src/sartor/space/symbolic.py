@@ -9,7 +9,8 @@ is a space, and an arch makes the program. Nothing here knows of networks: any c
 
 The names of choices are their places: positions and keywords of arguments, keys and indices, joined by points; what is
 inside the i-th candidate of a choice has its place and ``/i`` before. Deviations from PyGlove: classes are not wrapped,
-a call is written ``symbolic(function, ...)``; floats have a finite number of values, for a space is finite.
+a call is written ``symbolic(function, ...)``, and what is no call, such as a module made already, is the same object
+for every arch; floats have a finite number of values, for a space is finite.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     class TestMine(SpaceSuite):
         space = my_space()
 
-A space of this contract has ``choices``, ``sample``, ``mutate``, ``cross``, ``encode``, ``contains`` and ``__len__``.
+A space of this contract has ``choices``, ``sample``, ``mutate``, ``cross``, ``encode``, ``contains`` and ``count``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SpaceSuite:
             before = arch.to_json()
             mutant = mine.mutate(arch, random.Random(seed), rate)
             assert mine.contains(mutant)
-            assert mutant != arch or len(mine) == 1
+            assert mutant != arch or mine.count() == 1
             assert arch.to_json() == before
 
     def test_children_are_archs_of_the_space_with_their_parents_options(self, mine: Any, archs: list[Arch]):
@@ -84,3 +84,14 @@ class SpaceSuite:
     def test_is_at_least_as_large_as_what_was_drawn_from_it(self, mine: Any, archs: list[Arch]):
         size = mine.count() if hasattr(mine, "count") else len(mine)  # len() has a limit, spaces have none
         assert size >= len(set(archs))
+
+    def test_encodes_many_as_it_encodes_each(self, mine: Any, archs: list[Arch]):
+        assert np.allclose(mine.encode_many(archs), np.stack([mine.encode(arch) for arch in archs]))
+        assert len(mine.encode_many([])) == 0
+
+    def test_an_arch_is_a_graph_from_its_input_to_its_output(self, mine: Any, archs: list[Arch]):
+        for arch in archs[:10]:
+            graph = mine.graph(arch)
+            assert len(graph.labels) == len(graph.places) == len(graph.sizes) == len(graph)
+            assert all(0 <= start < to < len(graph) for start, to in graph.links)
+            assert all(0 <= size <= 1 for size in graph.sizes)

@@ -73,6 +73,22 @@ class TestRecurrent(BuildableSuite):
     exported = 1
 
 
+class TestEinspace(BuildableSuite):
+    make = staticmethod(spaces["einspace"])
+
+
+class TestMotifs(BuildableSuite):
+    make = staticmethod(spaces["motifs"])
+
+
+class TestLanguage(BuildableSuite):
+    make = staticmethod(spaces["language"])
+
+
+class TestTyped(BuildableSuite):
+    make = staticmethod(spaces["typed"])
+
+
 def test_every_named_space_has_the_suite():
     tried = {getattr(suite.make, "func", suite.make) for suite in BuildableSuite.__subclasses__()}
     assert set(spaces.values()) <= tried

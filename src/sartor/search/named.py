@@ -13,6 +13,7 @@ from sartor.search.methods.grid import grid
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
 from sartor.search.methods.nsga2 import nsga2
+from sartor.search.methods.optuna_samplers import optuna_cmaes, optuna_gp, optuna_nsga2, optuna_nsga3, optuna_tpe
 from sartor.search.methods.random import random_search
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.space.space import Space
@@ -24,6 +25,11 @@ strategies: dict[str, Callable[..., list[Arch]]] = {
     "evolution": evolution,
     "nsga2": nsga2,
     "linas": linas,
+    "optuna-tpe": optuna_tpe,
+    "optuna-nsga2": optuna_nsga2,
+    "optuna-nsga3": optuna_nsga3,
+    "optuna-gp": optuna_gp,
+    "optuna-cmaes": optuna_cmaes,
 }
 """Each is a function ``(space, history, rng, n, *, objectives) -> archs``. See ``strategy.Strategy``."""
 

@@ -1,9 +1,9 @@
 """A history as an Optuna study in memory, asked for archs: what the strategies of ``methods.optuna_samplers`` share.
 
-Optuna's samplers hold what they learnt in the trials of a study, so a study filled with the history's records is all the
-state they need, and a strategy stays a function. Every parameter is the place of an option among its choice's: a whole
-number where the options are numbers in ascending order, which samplers may then interpolate, and a category else.
-Objectives are costs, to be minimised.
+Optuna's samplers hold what they learnt in the trials of a study, so a study filled with the history's records is all
+the state they need, and a strategy stays a function. Every parameter is the place of an option among its choice's: a
+whole number where the options are numbers in ascending order, which samplers may then interpolate, and a category
+else. Objectives are costs, to be minimised.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Each call rebuilds the study from the history (``sartor.search.studies``), seeds the sampler from ``rng``, and asks it
 for one arch after another; those asked for in one call count as running, which TPE and the Gaussian process keep away
-from. Two deviations of all of them: no arch is evaluated twice, while Optuna repeats itself freely on finite choices; and
-the random state begins anew in each call.
+from. Two deviations of all of them: no arch is evaluated twice, while Optuna repeats itself freely on finite choices;
+and the random state begins anew in each call.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def optuna_tpe(
     """n archs of tree-structured Parzen estimators: what is likelier among the good than among the rest.
 
     Bergstra et al., NIPS 2011; several objectives: Ozaki et al., 10.1145/3377930.3389817. The first ``startup`` are
-    random. With one objective the densities are joint over the choices that every arch has; conditional ones have their own.
+    random. With one objective the densities are joint over the choices that every arch has; a conditional one has its
+    own.
     """
     import optuna
 

@@ -27,6 +27,18 @@ def codes_of(space: Space, archs: Sequence[Arch]) -> Codes:
     return np.array(rows, dtype=np.int64).reshape(len(archs), len(tables))
 
 
+def without_inactive(space: Space, codes: Codes) -> Codes:
+    """``codes``, in which every choice has an option, with -1 where it is not active."""
+    found = codes.copy()
+    column = {choice.name: j for j, choice in enumerate(space.choices)}
+    for j, choice in enumerate(space.choices):
+        if choice.when is not None:
+            parent = space.choices[column[choice.when[0]]]
+            wanted = [place for place, option in enumerate(parent.options) if option in choice.when[1]]
+            found[~np.isin(found[:, column[parent.name]], wanted), j] = -1
+    return found
+
+
 @dataclass(frozen=True)
 class Density:
     """A product kernel around each of ``centres``: ``kernels`` has for each choice a matrix ``[options, options]``,

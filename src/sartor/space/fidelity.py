@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sartor.errors import InputError
 from sartor.records import Arch, Option
@@ -39,8 +40,11 @@ class Fidelities(Space):
         return Arch({**arch, FIDELITY: fidelity})
 
     def plain_of(self, arch: Arch) -> Arch:
-        """``arch`` without its fidelity."""
-        return Arch({name: option for name, option in arch.items() if name != FIDELITY})
+        """``arch`` without its fidelity. Remembered: strategies ask it of a whole history, again and again."""
+        if (found := self._plain.get(arch)) is None:
+            found = Arch({name: option for name, option in arch.items() if name != FIDELITY})
+            self._plain[arch] = found
+        return found
 
     def cost(self, arch: Arch) -> float:
         """What an evaluation of ``arch`` costs, in full evaluations."""
@@ -90,6 +94,10 @@ class Fidelities(Space):
     def restrict(self, options: Mapping[str, Sequence[Option]]) -> Space:
         kept = [o for o in self.fidelities if o in options.get(FIDELITY, self.fidelities)]
         return self._with(self.plain.restrict({k: v for k, v in options.items() if k != FIDELITY}), kept)
+
+    @cached_property
+    def _plain(self) -> dict[Arch, Arch]:
+        return {}
 
     def _with(self, plain: Space, fidelities: Sequence[Option]) -> Fidelities:
         """These fidelities of ``plain``, at the costs they have here."""

@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from sartor.records import Arch, Option
-from sartor.search.density import Codes, Density, codes_of, fit_density
+from sartor.records import Arch
+from sartor.search.density import Codes, Density, codes_of, fit_density, without_inactive
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.search.rungs import climb, rungs_of, values_by_rung
 from sartor.search.strategy import History, fresh
@@ -85,15 +85,18 @@ def _likeliest(
     plain: Space, wide: Density, good: Density, rest: Density, rng: random.Random, samples: int, known: set[Arch]
 ) -> Arch:
     """Of archs drawn from ``wide``, the one that the others say is the likeliest to be good, and that is not known."""
-    drawn = wide.draw(np.random.default_rng(rng.randrange(2**31)), samples)
-    archs = list(dict.fromkeys(_arch(plain, row, rng) for row in drawn))
-    codes = codes_of(plain, archs)
-    order = np.argsort(rest.log(codes) - good.log(codes), kind="stable")
-    return next((archs[i] for i in order if archs[i] not in known), archs[order[0]])
+    drawn = without_inactive(plain, wide.draw(np.random.default_rng(rng.randrange(2**31)), samples))
+    codes = drawn[np.argsort(rest.log(drawn) - good.log(drawn), kind="stable")]
+    found = _arch(plain, codes[0], rng)
+    for row in codes[1:]:
+        if found not in known:
+            break
+        found = _arch(plain, row, rng)
+    return found
 
 
 def _arch(plain: Space, row: Codes, rng: random.Random) -> Arch:
-    """The arch of codes, without what is not active; of a list without it, the nearest."""
-    options: dict[str, Option] = {c.name: c.options[place] for c, place in zip(plain.choices, row, strict=True)}
-    arch = plain.canonical(options)
+    """The arch of codes; of a list without it, the nearest."""
+    pairs = zip(plain.choices, row, strict=True)
+    arch = Arch({choice.name: choice.options[place] for choice, place in pairs if place >= 0})
     return arch if plain.contains(arch) else plain.cross(arch, arch, rng)

@@ -1,7 +1,7 @@
 """Any strategy as a sampler of Optuna: ``optuna.create_study(sampler=StrategySampler("evolution", seed=0))``.
 
-An objective of Optuna defines its parameters as it runs, and a strategy searches a space that is known. Where no space is
-given it is read off the finished trials: a parameter's options, and on which option of another parameter it depends.
+An objective of Optuna defines its parameters as it runs, and a strategy searches a space that is known. Where no space
+is given it is read off the finished trials: a parameter's options, and on which option of another parameter it depends.
 Optuna's own intersection of the trials' parameters knows no conditional ones, and its groups do not say on what they
 depend; either would leave the conditional half of a search to chance.
 """
@@ -23,7 +23,6 @@ from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search.named import strategy_of
 from sartor.search.objective import Objective
-from sartor.search.strategy import Strategy
 from sartor.space.choice import Choice
 from sartor.space.space import Space
 
@@ -38,15 +37,15 @@ class StrategySampler(optuna.samplers.BaseSampler):
     """Proposes what ``strategy`` does: a name of ``sartor.search.strategies``, or a function as those are.
 
     ``space``: the choices, under the parameters' names, where they are known; the strategy then decides from the first
-    trial on, and what is suggested must have its options. Else the first ``startup`` finished trials are random, and the
-    space is read off them (:func:`space_of`). Parameters that are in no space, or depend on more than one other, are
-    drawn at random.
+    trial on, and what is suggested must have its options. Else trials are random until ``startup`` have finished, and
+    the space is read off those (:func:`space_of`). Parameters that are in no space, or depend on more than one other,
+    are drawn at random.
 
     Pruned and failed trials are archs that could not be measured: never proposed again, and nothing more is concluded
     from them. So are trials that run: processes that share a storage stay apart, but for two that ask at the same
     instant. Randomness comes from ``seed`` and the trial's number, so processes may share it, too. When a space is
-    exhausted, trials are random. A sampler must be a class for Optuna; this one holds nothing but its arguments and what
-    it proposed for trials that run.
+    exhausted, trials are random. A sampler must be a class for Optuna; this one holds nothing but its arguments and
+    what it proposed for trials that run.
 
     Raises InputError for an unknown strategy, and where a study suggests what ``space`` does not have.
     """
@@ -80,7 +79,7 @@ class StrategySampler(optuna.samplers.BaseSampler):
         self._proposed[trial.number] = proposed
         self._drawn[trial.number] = random.Random(f"{self._seed}:{trial.number}:drawn")
         if proposed:
-            study._storage.set_trial_system_attr(trial._trial_id, _PROPOSED, json.dumps(proposed))
+            study._storage.set_trial_system_attr(trial._trial_id, _PROPOSED, json.dumps(proposed, default=repr))
         return {}
 
     def sample_independent(
@@ -121,8 +120,7 @@ class StrategySampler(optuna.samplers.BaseSampler):
         objectives = [Objective(f"value{i}", d == optuna.study.StudyDirection.MAXIMIZE) for i, d in directions]
         history = [r for r in (_record(named, t, objectives) for t in trials) if r is not None]
         rng = random.Random(f"{self._seed}:{trial.number}")
-        chosen: Strategy = lambda *given: self._strategy(*given, objectives=objectives)  # noqa: E731
-        archs = chosen(named.space, _once(history), rng, 1)
+        archs = self._strategy(named.space, _once(history), rng, 1, objectives=objectives)
         return named.params(archs[0]) if archs else {}
 
 
@@ -156,8 +154,9 @@ class Named:
 def space_of(trials: Sequence[FrozenTrial], levels: int = LEVELS) -> Named:
     """The space that ``trials`` went through, whose options are the places of the parameters' values.
 
-    A parameter that is not in every trial depends on the last one suggested before it whose value alone tells whether it
-    is there. One that no single other explains, or whose values changed between trials, is left out.
+    A parameter that is not in every trial depends on one suggested before it, whose value alone tells whether it is
+    there: of several such, on that which had the fewest values, for of many values, each seen once, any explains
+    anything. One that no single other explains, or whose values changed between trials, is left out.
     """
     names = dict.fromkeys(name for t in trials for name in t.params)
     before: dict[str, set[str]] = {name: set(names) for name in names}
@@ -184,18 +183,22 @@ def _condition(
     name: str, trials: Sequence[FrozenTrial], earlier: Sequence[Choice], values: Mapping[str, Sequence[Any]]
 ) -> tuple[str, tuple[int, ...]] | None:
     """The parameter and its places with which ``name`` is there, and without which it is not; None where none is so."""
+    best: tuple[str, tuple[int, ...]] | None = None
+    fewest = math.inf
     for parent in reversed(earlier):
         where: dict[int | None, set[bool]] = {}
         for t in trials:
             place = _nearest(values[parent.name], t.params[parent.name]) if parent.name in t.params else None
             where.setdefault(place, set()).add(name in t.params)
-        if all(len(seen) == 1 for seen in where.values()) and where.get(None, {False}) == {False}:
-            return parent.name, tuple(sorted(p for p, seen in where.items() if p is not None and seen == {True}))
-    return None
+        told = all(len(seen) == 1 for seen in where.values()) and where.get(None, {False}) == {False}
+        if told and len(where) < fewest:
+            fewest = len(where)
+            best = parent.name, tuple(sorted(p for p, seen in where.items() if p is not None and seen == {True}))
+    return best
 
 
 def values_of(distribution: BaseDistribution, levels: int = LEVELS) -> list[Any]:
-    """The values a parameter may have, in order; of a number with more than ``levels``, so many spread over its range."""
+    """The values a parameter may have, in order; of a number with more, ``levels`` spread over its range."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     if not isinstance(distribution, (IntDistribution, FloatDistribution)):

@@ -8,9 +8,9 @@ and the random state begins anew in each call.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sartor.errors import InputError
@@ -130,7 +130,7 @@ def optuna_cmaes(
     """
     import optuna
 
-    if importlib.util.find_spec("cmaes") is None:
+    if find_spec("cmaes") is None:
         raise InputError("optuna-cmaes needs the package cmaes: pip install cmaes")
     if not any(c.when is None and len(c.options) > 1 and ordered(c) for c in space.choices) and space.count() > 1:
         raise InputError("CMA-ES needs a choice among ascending numbers: take optuna-tpe, which orders nothing")

@@ -49,13 +49,6 @@ def test_a_study_holds_what_the_history_says() -> None:
     assert {arch["op"] for arch in archs} == {"residual", "mbconv"}
 
 
-def test_options_that_are_equal_in_python_stay_apart() -> None:
-    space = Space((Choice("x", (1, 1.0, True, "1")), Choice("y", (0, 1))))
-    history = [Record(f"a{i}", arch, metrics={"loss": float(i)}) for i, arch in enumerate(space.every())]
-    trials = study_of(space, history, LOSS, optuna.samplers.RandomSampler()).get_trials()
-    assert len({tuple(t.params.items()) for t in trials}) == 8
-
-
 @pytest.mark.parametrize(
     ("options", "is_ordered"),
     [((8, 16, 32), True), ((0.1, 1), True), ((3,), True), ((32, 16), False), ((False, True), False), (("a", 1), False)],

@@ -49,7 +49,7 @@ def study_of(
 
     study = optuna.create_study(sampler=sampler, directions=["minimize"] * len(objectives))
     distributions = {choice.name: _distribution(choice) for choice in space.choices}
-    places = {choice.name: _places(choice) for choice in space.choices}
+    places = {c.name: {option: place for place, option in enumerate(c.options)} for c in space.choices}
     trials: list[FrozenTrial] = []
     complete = 0
     for record in history:
@@ -58,7 +58,7 @@ def study_of(
             optuna.trial.create_trial(
                 state=optuna.trial.TrialState.COMPLETE if usable else optuna.trial.TrialState.FAIL,
                 values=_costs(record, objectives) if usable else None,
-                params={name: places[name][_typed(option)] for name, option in record.arch.items()},
+                params={name: places[name][option] for name, option in record.arch.items()},
                 distributions={name: distributions[name] for name in record.arch},
                 system_attrs=attributes(complete) if usable else {},
             )
@@ -136,12 +136,3 @@ def _distribution(choice: Choice) -> BaseDistribution:
 
 def _suggest_place(trial: Trial) -> Callable[[str, int, int], int]:
     return lambda name, first, last: trial.suggest_categorical(name, range(first, last + 1))
-
-
-def _places(choice: Choice) -> dict[tuple[type, Option], int]:
-    return {_typed(option): place for place, option in enumerate(choice.options)}
-
-
-def _typed(option: Option) -> tuple[type, Option]:
-    """Python has 1 == 1.0 == True, which are three options."""
-    return type(option), option

@@ -18,6 +18,7 @@ from optuna.trial import Trial, TrialState
 
 from contracts.strategy import CONDITIONAL, evaluate
 from sartor.errors import InputError
+from sartor.records import Record
 from sartor.search.methods.evolution import evolution
 from sartor.search.named import MULTI_FIDELITY, strategies
 from sartor.search.objective import ACCURACY_LATENCY, Objective
@@ -93,18 +94,12 @@ def test_a_known_space_is_searched_as_by_the_strategy_itself() -> None:
         sampler=StrategySampler("evolution", seed=7, space=CONDITIONAL), directions=["maximize", "minimize"]
     )
     study.optimize(objective, n_trials=40)
-    history = []
+    history: list[Record] = []
     for trial in study.trials:
         rng = random.Random(f"7:{trial.number}")
         (arch,) = evolution(CONDITIONAL, history, rng, 1, objectives=ACCURACY_LATENCY[:1])
         assert dict(arch) == trial.params
-        history += [r for r in history_of_one(arch)]
-
-
-def history_of_one(arch):
-    from sartor.records import Record
-
-    return [Record("a", arch, metrics=evaluate(arch))]
+        history.append(Record("a", arch, metrics=evaluate(arch)))
 
 
 def test_pruned_and_failed_trials_are_not_made_again() -> None:
@@ -208,6 +203,7 @@ numbers = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:The distribution is specified")
 @given(numbers)
 def test_values_are_the_distributions_and_spread_over_it(distribution: IntDistribution | FloatDistribution) -> None:
     values = values_of(distribution)
@@ -225,7 +221,7 @@ def test_categories_are_their_values() -> None:
     assert values_of(CategoricalDistribution(("a", None, 3, True))) == ["a", None, 3, True]
 
 
-# --- processes ----------------------------------------------------------------------------------------------------------
+# --- processes --------------------------------------------------------------------------------------------------------
 
 WORKER = """
 import sys, time
@@ -245,6 +241,7 @@ study.optimize(objective, n_trials=20)
 """
 
 
+@pytest.mark.heavy
 def test_two_processes_on_one_file(tmp_path: Path) -> None:
     """Trials of both teach both; conditions hold; what one is at is not proposed to the other, but for a race."""
     url = f"sqlite:///{tmp_path / 'study.db'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,10 +17,12 @@ from contracts.strategy import CONDITIONAL, FLAT, InMemory, StrategySuite, evalu
 from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search import run
+from sartor.search.contest import summary
 from sartor.search.methods import optuna_samplers
 from sartor.search.methods.optuna_samplers import optuna_cmaes, optuna_gp, optuna_nsga2, optuna_nsga3, optuna_tpe
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.search.studies import ask, ordered, quiet, study_of
+from sartor.search.tables.table import table_of
 from sartor.space import Choice, Space
 from sartor.space.listed import Listed
 
@@ -150,3 +153,40 @@ class TestOneObjectiveGp(StrategySuite):
 
 class TestOneObjectiveTpe(StrategySuite):
     strategy = staticmethod(partial(optuna_tpe, objectives=ACCURACY_LATENCY[:1]))
+
+
+@pytest.fixture(scope="module")
+def shipped(project: Path):
+    """The benchmark's module that runs other libraries as they ship."""
+    spec = importlib.util.spec_from_file_location("shipped", project / "benchmarks" / "shipped.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("sampler", [None, optuna.samplers.RandomSampler])
+def test_optuna_as_shipped_counts_what_is_new(shipped, sampler: Callable[..., optuna.samplers.BaseSampler]) -> None:
+    """Repeats cost nothing, archs that a table lacks fail, and a space that is searched through ends the search."""
+    whole = [(dict(arch), away(arch)) for arch in CONDITIONAL.every()]
+    full = table_of("full", CONDITIONAL, whole, LOSS, LOSS[0])
+    entry = shipped.optuna_shipped(full, 30, 0, sampler)
+    assert (entry["evaluations"], entry["missing"], len(entry["best_so_far"])) == (30, 0, 30)
+    assert entry["asks"] >= 30
+    assert entry["best_so_far"] == sorted(entry["best_so_far"], reverse=True)
+    assert entry["best_so_far"] == shipped.optuna_shipped(full, 30, 0, sampler)["best_so_far"]
+    assert summary(full, [entry])[0]["strategy"] == entry["strategy"]
+    holes = table_of("holes", CONDITIONAL, whole[::9], LOSS, LOSS[0])
+    entry = shipped.optuna_shipped(holes, 500, 1, sampler)
+    assert entry["missing"] > 0
+    assert entry["evaluations"] <= len(holes.rows)
+    assert len(entry["best_so_far"]) == 500
+
+
+def test_syne_tune_that_is_not_there(shipped, tmp_path: Path) -> None:
+    if find_spec("syne_tune") is not None:
+        pytest.skip("Syne Tune is installed")
+    table = table_of("t", OPERATORS, [({f"op{i}": "a" for i in range(8)}, {"loss": 1.0})], LOSS, LOSS[0])
+    with pytest.raises(InputError, match="pip install"):
+        shipped.syne_tune_shipped(table, 5, 0, "REA", tmp_path)

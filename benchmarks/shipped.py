@@ -68,7 +68,7 @@ def optuna_shipped(table: Table, budget: int, seed: int, sampler: Callable[[int]
 
 
 def syne_tune_shipped(table: Table, budget: int, seed: int, name: str, folder: Path) -> dict[str, Any]:
-    """A search by Syne Tune's ``AskTellScheduler`` with the baseline ``name`` of :data:`SYNE_TUNE`, which is in ``folder``.
+    """A search by the baseline ``name`` of :data:`SYNE_TUNE`, asked and told; Syne Tune is in ``folder``.
 
     By the first objective, as a cost. Options are categories, of an ascending list of numbers ordinal ones. Conditional
     choices are unknown to it: every one has an option, and inactive ones are dropped. Raises InputError where it, or
@@ -82,11 +82,9 @@ def syne_tune_shipped(table: Table, budget: int, seed: int, name: str, folder: P
         from syne_tune.optimizer import baselines
         from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler
 
-        from sartor.search.studies import ordered
-
         first = table.objectives[0]
         space = {
-            c.name: ordinal(list(c.options)) if ordered(c) and len(c.options) > 1 else category(list(c.options))
+            c.name: ordinal(list(c.options)) if c.ordered and len(c.options) > 1 else category(list(c.options))
             for c in table.space.choices
         }
         scheduler = getattr(baselines, name)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -21,7 +22,7 @@ from sartor.search.contest import summary
 from sartor.search.methods import optuna_samplers
 from sartor.search.methods.optuna_samplers import optuna_cmaes, optuna_gp, optuna_nsga2, optuna_nsga3, optuna_tpe
 from sartor.search.objective import ACCURACY_LATENCY, Objective
-from sartor.search.studies import ask, ordered, quiet, study_of
+from sartor.search.studies import ask, quiet, study_of
 from sartor.search.tables.table import table_of
 from sartor.space import Choice, Space
 from sartor.space.listed import Listed
@@ -57,7 +58,7 @@ def test_a_study_holds_what_the_history_says() -> None:
     [((8, 16, 32), True), ((0.1, 1), True), ((3,), True), ((32, 16), False), ((False, True), False), (("a", 1), False)],
 )
 def test_what_is_ordered(options: tuple[object, ...], is_ordered: bool) -> None:
-    assert ordered(Choice("x", options)) == is_ordered  # type: ignore[arg-type]
+    assert Choice("x", options).ordered == is_ordered  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("strategy", QUICK)

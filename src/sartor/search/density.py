@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartor.records import Arch
-from sartor.search.studies import ordered
 from sartor.space.choice import Choice
 from sartor.space.space import Space
 
@@ -90,7 +89,7 @@ def _kernel(choice: Choice, column: NDArray[np.int64], scale: float, widen: floa
     k = len(choice.options)
     if k == 1:
         return np.ones((1, 1))
-    if ordered(choice):
+    if choice.ordered:
         places = np.arange(k) / (k - 1)
         width = max(widen * scale * float(column.std()) / (k - 1), NARROWEST)
         apart = (places[:, None] - places[None]) / width

@@ -62,7 +62,8 @@ def rungs_of(space: Space, eta: float) -> Rungs:
 
 def brackets(costs: Sequence[float]) -> list[list[int]]:
     """How many archs are on each rung of each of Hyperband's brackets, of which the first starts on the cheapest rung,
-    the next on the rung above that, and the last on the full one. All cost about the same: one full evaluation a rung.
+    the next on the rung above that, and the last on the full one. Each costs about as many full evaluations as there
+    are rungs.
     """
     top, found = len(costs) - 1, []
     for start in range(len(costs)):

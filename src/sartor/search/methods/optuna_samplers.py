@@ -125,7 +125,7 @@ def optuna_cmaes(
     """n archs of CMA-ES by the first objective (Hansen, arXiv:1604.00772), over the places of ordered options.
 
     As Optuna has it, options without an order and conditional choices are drawn at random. Its state is replayed: the
-    records are told again, in order. Raises InputError where the package ``cmaes`` is not installed, or no choice that
+    records are told again, in order, which takes milliseconds each. Raises InputError where the package ``cmaes`` is not installed, or no choice that
     every arch has is ordered: what were left is random search.
     """
     import optuna
@@ -143,6 +143,7 @@ def optuna_cmaes(
             if measured(record.metrics, first):
                 study.enqueue_trial({name: places[name][option] for name, option in record.arch.items()})
                 trial = study.ask()
+                assert trial.relative_params is not None  # asked for: only then does the sampler note the generation
                 arch_of(trial, space, rng)
                 study.tell(trial, first[0].cost(record.metrics[first[0].metric]))
         return asked(study, space, history, rng, n)

@@ -125,8 +125,8 @@ def optuna_cmaes(
     """n archs of CMA-ES by the first objective (Hansen, arXiv:1604.00772), over the places of ordered options.
 
     As Optuna has it, options without an order and conditional choices are drawn at random. Its state is replayed: the
-    records are told again, in order, which takes milliseconds each. Raises InputError where the package ``cmaes`` is not installed, or no choice that
-    every arch has is ordered: what were left is random search.
+    records are told again, in order, which takes milliseconds each. Raises InputError where the package ``cmaes`` is
+    not installed, or no choice that every arch has is ordered: what were left is random search.
     """
     import optuna
 

@@ -105,7 +105,7 @@ def optuna_gp(
     """n archs of the largest expected improvement, or of several objectives hypervolume improvement, under a Gaussian
     process: Optuna's own, on torch (log EI: arXiv:2310.20708; EHVI: arXiv:2006.05078).
 
-    The first ``startup`` are random. Only choices that every arch has are modelled. Hundreds of milliseconds an arch.
+    The first ``startup`` are random. Only choices that every arch has are modelled. A second an arch, more or less.
     """
     import optuna
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,15 @@ from contracts.strategy import CONDITIONAL, FLAT, StrategySuite, evaluate, histo
 from sartor.predict.ridge import Ridge
 from sartor.records import Budget, Record
 from sartor.search import pareto
+from sartor.search.methods.bohb import bohb
 from sartor.search.methods.evolution import evolution
 from sartor.search.methods.grid import grid
+from sartor.search.methods.hyperband import asha, halving, hyperband
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
 from sartor.search.methods.neural_predictor import neural_predictor
 from sartor.search.methods.nsga2 import nsga2, offspring, survivors
+from sartor.search.methods.optuna_samplers import optuna_cmaes, optuna_gp, optuna_nsga2, optuna_nsga3, optuna_tpe
 from sartor.search.methods.random import random_search
 from sartor.search.named import strategies
 from sartor.search.strategy import fresh
@@ -63,6 +67,44 @@ class TestLinasWithBudget(StrategySuite):
     strategy = staticmethod(
         partial(linas, population=30, generations=3, first=8, budget=Budget(max_latency_ms=0.3, max_macs=1000))
     )
+
+
+class TestOptunaTpe(StrategySuite):
+    strategy = staticmethod(optuna_tpe)
+
+
+class TestOptunaNsga2(StrategySuite):
+    strategy = staticmethod(partial(optuna_nsga2, population=8))
+
+
+class TestOptunaNsga3(StrategySuite):
+    strategy = staticmethod(partial(optuna_nsga3, population=8))
+
+
+@pytest.mark.heavy
+class TestOptunaGp(StrategySuite):
+    strategy = staticmethod(partial(optuna_gp, startup=28))
+
+
+@pytest.mark.skipif(find_spec("cmaes") is None, reason="the package cmaes is not installed")
+class TestOptunaCmaes(StrategySuite):
+    strategy = staticmethod(optuna_cmaes)
+
+
+class TestHalving(StrategySuite):
+    strategy = staticmethod(halving)
+
+
+class TestHyperband(StrategySuite):
+    strategy = staticmethod(hyperband)
+
+
+class TestAsha(StrategySuite):
+    strategy = staticmethod(asha)
+
+
+class TestBohb(StrategySuite):
+    strategy = staticmethod(bohb)
 
 
 def test_every_named_strategy_passes_the_contract():

@@ -6,6 +6,7 @@ import csv
 import json
 import random
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,8 @@ def test_published_tables_refuse_columns_and_unknown_names(tmp_path: Path, monke
 SIZES = {
     "nb201:cifar10": 15_625,
     "nb201:cifar100": 15_625,
+    "nb201:cifar10:epochs": 31_250,
+    "nb201:cifar100:epochs": 31_250,
     "macro:cifar10": 6_561,
     "ofa:imagenet": 2162,
     "graph:cora": 26_206,
@@ -146,6 +149,8 @@ SIZES = {
 BEST = {
     "nb201:cifar10": 94.37,
     "nb201:cifar100": 73.51,
+    "nb201:cifar10:epochs": 94.37,
+    "nb201:cifar100:epochs": 73.51,
     "macro:cifar10": 93.13,
     "ofa:imagenet": 77.5,
     "graph:cora": 0.8313,
@@ -210,7 +215,14 @@ def test_a_contest_of_nothing(own: Table, asked: dict[str, int]) -> None:
         contest(own, ["best"], 1, 1)
 
 
-@pytest.mark.parametrize("name", strategies)
+ELSEWHERE = {
+    "optuna-gp": pytest.mark.heavy,
+    "optuna-cmaes": pytest.mark.skipif(find_spec("cmaes") is None, reason="the package cmaes is not installed"),
+}
+"""Strategies that cannot be tried here every time."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=ELSEWHERE.get(n, ())) for n in strategies])
 def test_every_strategy_on_a_table_with_holes(tmp_path: Path, name: str) -> None:
     """In a space of which only some archs exist, past the random beginning, one objective or two."""
     rng = random.Random(0)

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from sartor.errors import InputError
+from sartor.records import Record
 from sartor.search import pareto
 from sartor.search.named import run, strategy_of
 from sartor.search.objective import costs
 from sartor.search.tables.table import Table
+from sartor.space.fidelity import Fidelities
 
 
 def contest(
@@ -22,6 +24,9 @@ def contest(
     """One object for each strategy and seed: ``strategy``, ``seed``, ``evaluations``, ``best_so_far`` (the verdict on
     the best by what the search may see, after each evaluation), ``hypervolume`` (of two objectives: the share of the
     whole table's, after each evaluation) and ``seconds``, which are the strategy's own: a table answers for nothing.
+
+    Of a table with fidelities ``budget`` is in full evaluations, ``best_so_far`` is after each that has been paid for,
+    and there is no hypervolume.
 
     Strategies take turns, seed by seed. Raises InputError for unknown strategies and fewer than one seed or evaluation.
     """
@@ -34,18 +39,38 @@ def contest(
 
 def _one(table: Table, strategy: str, budget: int, seed: int, batch: int) -> dict[str, Any]:
     start = time.perf_counter()
-    history = run(table.space, table.evaluate, strategy, budget, seed, objectives=table.objectives, batch=batch)
+    several = isinstance(table.space, Fidelities)
+    history = run(
+        table.space,
+        table.evaluate,
+        strategy,
+        budget,
+        seed,
+        objectives=table.objectives,
+        batch=batch,
+        cost=table.cost if several else None,
+    )
     seconds = time.perf_counter() - start
+    best = table.best_so_far(history)
     entry: dict[str, Any] = {
         "strategy": strategy,
         "seed": seed,
         "evaluations": len(history),
-        "best_so_far": table.best_so_far(history),
+        "best_so_far": _by_cost(table, history, best) if several else best,
         "seconds": seconds,
     }
-    if len(table.objectives) == 2 and (shares := _volumes(table, costs(history, table.objectives))):
+    if not several and len(table.objectives) == 2 and (shares := _volumes(table, costs(history, table.objectives))):
         entry["hypervolume"] = shares
     return entry
+
+
+def _by_cost(table: Table, history: Sequence[Record], best: Sequence[float]) -> list[float]:
+    """``best`` when the first full evaluation has been paid for, the second, and so on. What began within a payment and
+    ended beyond it counts from the next."""
+    paid = np.cumsum([table.cost(record.arch) for record in history])
+    whole = max(1, math.floor(paid[-1] + 1e-9)) if len(paid) else 0
+    places = np.searchsorted(paid, np.arange(1, whole + 1) + 1e-9, side="right") - 1
+    return [best[max(0, place)] for place in places]
 
 
 def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -9,14 +10,18 @@ from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search.loop import Records, search
 from sartor.search.methods.bayes import bayes
+from sartor.search.methods.bohb import bohb
 from sartor.search.methods.evolution import evolution
 from sartor.search.methods.grid import grid
+from sartor.search.methods.hyperband import asha, halving, hyperband
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
 from sartor.search.methods.neural_predictor import neural_predictor
 from sartor.search.methods.nsga2 import nsga2
+from sartor.search.methods.optuna_samplers import optuna_cmaes, optuna_gp, optuna_nsga2, optuna_nsga3, optuna_tpe
 from sartor.search.methods.random import random_search
 from sartor.search.objective import ACCURACY_LATENCY, Objective
+from sartor.space.fidelity import Fidelities
 from sartor.space.space import Space
 
 strategies: dict[str, Callable[..., list[Arch]]] = {
@@ -28,8 +33,20 @@ strategies: dict[str, Callable[..., list[Arch]]] = {
     "linas": linas,
     "bayes": bayes,
     "neural-predictor": neural_predictor,
+    "optuna-tpe": optuna_tpe,
+    "optuna-nsga2": optuna_nsga2,
+    "optuna-nsga3": optuna_nsga3,
+    "optuna-gp": optuna_gp,
+    "optuna-cmaes": optuna_cmaes,
+    "halving": halving,
+    "hyperband": hyperband,
+    "asha": asha,
+    "bohb": bohb,
 }
 """Each is a function ``(space, history, rng, n, *, objectives) -> archs``. See ``strategy.Strategy``."""
+
+MULTI_FIDELITY = (halving, hyperband, asha, bohb)
+"""Those that choose the fidelity, too, of a space that has them."""
 
 
 def strategy_of(name: str) -> Callable[..., list[Arch]]:
@@ -49,12 +66,16 @@ def run(
     objectives: Sequence[Objective] = ACCURACY_LATENCY,
     batch: int = 1,
     store: Records | None = None,
+    cost: Callable[[Arch], float] | None = None,
 ) -> list[Record]:
     """The history of ``budget`` evaluations of ``space`` by ``strategy`` (a name, or a function as in
     :data:`strategies`), oldest first.
 
     ``batch`` archs are proposed at a time: one sees all that was evaluated before it. What ``store`` holds counts. What
-    could not be measured is NaN.
+    could not be measured is NaN. Of a space with fidelities, strategies of :data:`strategies` that know nothing of them
+    search the full one alone. ``cost``: what an evaluation of an arch costs, where it is not 1: the search ends with
+    the evaluation that makes the sum ``budget``, or more.
+
     Raises InputError as :func:`sartor.search.loop.search` does, and where the evaluator does not return an objective.
     """
     chosen = strategy_of(strategy) if isinstance(strategy, str) else strategy
@@ -70,4 +91,19 @@ def run(
             )
         return found
 
-    return search(space, evaluate, bound, evaluations=budget, seed=seed, batch=batch, store=store)
+    if isinstance(space, Fidelities) and chosen in strategies.values() and chosen not in MULTI_FIDELITY:
+        space = space.only_full()
+    if cost is None:
+        return search(space, evaluate, bound, evaluations=budget, seed=seed, batch=batch, store=store)
+    paid = [cost(record.arch) for record in store.records()] if store is not None else []
+    return search(
+        space,
+        evaluate,
+        bound,
+        evaluations=space.count(),
+        seed=seed,
+        batch=batch,
+        store=store,
+        on_record=lambda record: paid.append(cost(record.arch)),
+        should_stop=lambda: math.fsum(paid) >= budget - 1e-9,
+    )

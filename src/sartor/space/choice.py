@@ -25,3 +25,9 @@ class Choice:
             raise InputError(f"choice {self.name!r} has no options: give at least one")
         if len(set(self.options)) != len(self.options):
             raise InputError(f"choice {self.name!r} has an option twice: {self.options}")
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the options are numbers, ascending: of three in a row, the middle one is between the others."""
+        numbers = [o for o in self.options if isinstance(o, (int, float)) and not isinstance(o, bool)]
+        return len(numbers) == len(self.options) and numbers == sorted(numbers)

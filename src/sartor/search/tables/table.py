@@ -10,6 +10,7 @@ from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search.objective import Objective
 from sartor.space import Space
+from sartor.space.fidelity import Fidelities
 from sartor.space.listed import Listed
 
 
@@ -17,7 +18,9 @@ from sartor.space.listed import Listed
 class Table:
     """``rows``: the metrics of every arch. A search sees the metrics of ``objectives``, and is judged by ``verdict``,
     which it never sees where that is another one. ``near``: how far from the best verdict is good enough, in its unit.
-    ``note``: what was left out of the file, or averaged."""
+    ``note``: what was left out of the file, or averaged.
+
+    Where ``space`` has fidelities, an arch is evaluated at one of them, and costs what that does."""
 
     name: str
     space: Space
@@ -35,12 +38,22 @@ class Table:
     def judge(self, arch: Arch) -> float:
         return self.rows[arch][self.verdict.metric]
 
+    def cost(self, arch: Arch) -> float:
+        """What an evaluation of ``arch`` costs, in full ones."""
+        return self.space.cost(arch) if isinstance(self.space, Fidelities) else 1.0
+
     def best_so_far(self, history: Sequence[Record]) -> list[float]:
-        """The verdict on the best, by what the search saw first of its objectives, after each evaluation."""
+        """The verdict on the best, by what the search saw first of its objectives, after each evaluation: the best of
+        those at the highest fidelity that was reached, for what was seen at different ones does not compare."""
         seen, found = self.objectives[0], []
         best: Record | None = None
         for record in history:
-            if best is None or seen.cost(record.metrics[seen.metric]) < seen.cost(best.metrics[seen.metric]):
+            level = 0.0 if best is None else self.cost(record.arch) - self.cost(best.arch)
+            if (
+                best is None
+                or level > 0
+                or (level == 0 and seen.cost(record.metrics[seen.metric]) < seen.cost(best.metrics[seen.metric]))
+            ):
                 best = record
             found.append(self.judge(best.arch))
         return found

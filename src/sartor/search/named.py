@@ -12,8 +12,12 @@ from sartor.search.methods.evolution import evolution
 from sartor.search.methods.grid import grid
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
+from sartor.search.methods.mcts import mcts
 from sartor.search.methods.nsga2 import nsga2
+from sartor.search.methods.ppo import ppo
 from sartor.search.methods.random import random_search
+from sartor.search.methods.reinforce import reinforce
+from sartor.search.methods.smbo import smbo
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.space.space import Space
 
@@ -24,6 +28,10 @@ strategies: dict[str, Callable[..., list[Arch]]] = {
     "evolution": evolution,
     "nsga2": nsga2,
     "linas": linas,
+    "mcts": mcts,
+    "smbo": smbo,
+    "reinforce": reinforce,
+    "ppo": ppo,
 }
 """Each is a function ``(space, history, rng, n, *, objectives) -> archs``. See ``strategy.Strategy``."""
 

@@ -13,12 +13,19 @@ from hypothesis import strategies as st
 from contracts.strategy import CONDITIONAL, FLAT, StrategySuite, evaluate, history_of
 from sartor.records import Budget, Record
 from sartor.search import pareto
+from sartor.search.methods.brp import brp
+from sartor.search.methods.eeea import eeea
 from sartor.search.methods.evolution import evolution
 from sartor.search.methods.grid import grid
+from sartor.search.methods.l2nas import l2nas
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
+from sartor.search.methods.mcts import mcts
 from sartor.search.methods.nsga2 import nsga2, offspring, survivors
+from sartor.search.methods.ppo import ppo
 from sartor.search.methods.random import random_search
+from sartor.search.methods.reinforce import reinforce
+from sartor.search.methods.smbo import smbo
 from sartor.search.named import strategies
 from sartor.search.strategy import fresh
 
@@ -55,6 +62,38 @@ class TestLinasWithBudget(StrategySuite):
     strategy = staticmethod(
         partial(linas, population=30, generations=3, first=8, budget=Budget(max_latency_ms=0.3, max_macs=1000))
     )
+
+
+class TestMcts(StrategySuite):
+    strategy = staticmethod(mcts)
+
+
+class TestMctsWithAMoveForEachOption(StrategySuite):
+    strategy = staticmethod(partial(mcts, bisect=False))
+
+
+class TestSmbo(StrategySuite):
+    strategy = staticmethod(partial(smbo, samples=64))
+
+
+class TestReinforce(StrategySuite):
+    strategy = staticmethod(reinforce)
+
+
+class TestPpo(StrategySuite):
+    strategy = staticmethod(partial(ppo, memory=24))
+
+
+class TestL2nas(StrategySuite):
+    strategy = staticmethod(partial(l2nas, steps=8))
+
+
+class TestBrp(StrategySuite):
+    strategy = staticmethod(partial(brp, pool=60))
+
+
+class TestEeea(StrategySuite):
+    strategy = staticmethod(eeea)
 
 
 def test_every_named_strategy_passes_the_contract():

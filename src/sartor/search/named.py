@@ -8,8 +8,11 @@ from functools import partial
 from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search.loop import Records, search
+from sartor.search.methods.brp import brp
+from sartor.search.methods.eeea import eeea
 from sartor.search.methods.evolution import evolution
 from sartor.search.methods.grid import grid
+from sartor.search.methods.l2nas import l2nas
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
 from sartor.search.methods.mcts import mcts
@@ -32,6 +35,9 @@ strategies: dict[str, Callable[..., list[Arch]]] = {
     "smbo": smbo,
     "reinforce": reinforce,
     "ppo": ppo,
+    "l2nas": l2nas,
+    "brp": brp,
+    "eeea": eeea,
 }
 """Each is a function ``(space, history, rng, n, *, objectives) -> archs``. See ``strategy.Strategy``."""
 

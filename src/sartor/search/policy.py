@@ -120,7 +120,11 @@ class Policy:
 
 @dataclass
 class Adam:
-    """Kingma & Ba, arXiv:1412.6980, algorithm 1, upwards."""
+    """Kingma & Ba, arXiv:1412.6980, algorithm 1, upwards.
+
+    What earlier options add is learnt ``earlier`` times as slowly: a logit is the sum of as many of those, and at the
+    bias's rate they outran what was known of each option alone.
+    """
 
     lr: float
     earlier: float = 1.0

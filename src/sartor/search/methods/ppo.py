@@ -29,7 +29,7 @@ def ppo(
     batch: int = 10,
     epochs: int = 4,
     clip: float = 0.2,
-    lr: float = 0.1,
+    lr: float = 0.2,
     entropy: float = 0.02,
     memory: int = 1000,
 ) -> list[Arch]:

@@ -24,7 +24,7 @@ def reinforce(
     objectives: Sequence[Objective] = ACCURACY_LATENCY,
     reward: Reward | None = None,
     batch: int = 5,
-    lr: float = 0.15,
+    lr: float = 0.3,
     entropy: float = 0.02,
     memory: int = 1000,
 ) -> list[Arch]:

@@ -130,7 +130,8 @@ class Tree:
             nonlocal inside
             here = tuple(path)
             ways = [i for i in range(len(parts)) if (*here, i) not in self.closed] or list(range(len(parts)))
-            new = [i for i in ways if (*here, i) not in self.nodes]
+            children = {i: (*here, i) for i in ways}
+            new = [i for i in ways if children[i] not in self.nodes]
             if not inside:  # as many options, as likely: a roll-out is uniform over them
                 chosen = rng.choices(ways, [len(parts[i]) for i in ways])[0]
             elif new:
@@ -138,7 +139,7 @@ class Tree:
                 chosen = rng.choice(new)
             else:
                 parent = self.nodes[here][0]
-                held = [self.nodes[(*here, i)] for i in ways]
+                held = [self.nodes[children[i]] for i in ways]
                 scores = [uct(total, visits, parent, exploration) for visits, total in held]
                 chosen = rng.choice([i for i, score in zip(ways, scores, strict=True) if score == max(scores)])
             path.append(chosen)

@@ -50,7 +50,7 @@ def _losses(space: Space, history: History, objective: Objective, distance: Dist
                 rows.append((choice.name, option, -float(np.mean(mine)), float(np.mean(others))))
     if not rows:
         return {}
-    potential, diversity = (_in_deviations([row[i] for row in rows]) for i in (2, 3))
+    potential, diversity = _in_deviations([row[2] for row in rows]), _in_deviations([row[3] for row in rows])
     scores: dict[str, dict[Option, float]] = {}
     for (name, option, _, _), good, other in zip(rows, potential, diversity, strict=True):
         scores.setdefault(name, {})[option] = float(good + weight * other)

@@ -16,6 +16,7 @@ from sartor.search import pareto
 from sartor.search.methods.brp import brp
 from sartor.search.methods.eeea import eeea
 from sartor.search.methods.evolution import evolution
+from sartor.search.methods.fbnetv3 import fbnetv3
 from sartor.search.methods.grid import grid
 from sartor.search.methods.l2nas import l2nas
 from sartor.search.methods.linas import linas
@@ -94,6 +95,14 @@ class TestBrp(StrategySuite):
 
 class TestEeea(StrategySuite):
     strategy = staticmethod(eeea)
+
+
+class TestFbnetv3(StrategySuite):
+    strategy = staticmethod(partial(fbnetv3, coarse=20, candidates=60, generations=2, population=10))
+
+
+class TestFbnetv3WithABudget(StrategySuite):
+    strategy = staticmethod(partial(fbnetv3, candidates=40, allowed=lambda arch: len(arch) % 2 == 0))
 
 
 def test_every_named_strategy_passes_the_contract():

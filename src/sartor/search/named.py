@@ -11,6 +11,7 @@ from sartor.search.loop import Records, search
 from sartor.search.methods.brp import brp
 from sartor.search.methods.eeea import eeea
 from sartor.search.methods.evolution import evolution
+from sartor.search.methods.fbnetv3 import fbnetv3
 from sartor.search.methods.grid import grid
 from sartor.search.methods.l2nas import l2nas
 from sartor.search.methods.linas import linas
@@ -38,6 +39,7 @@ strategies: dict[str, Callable[..., list[Arch]]] = {
     "l2nas": l2nas,
     "brp": brp,
     "eeea": eeea,
+    "fbnetv3": fbnetv3,
 }
 """Each is a function ``(space, history, rng, n, *, objectives) -> archs``. See ``strategy.Strategy``."""
 

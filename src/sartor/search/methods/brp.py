@@ -1,6 +1,6 @@
 """BRP-NAS: a predictor, its best picks and random ones among those that it thinks good, and again.
 
-Dudziak, Chau et al., arXiv:2007.08668 §4.2 (iterative data selection).
+Dudziak, Chau et al., arXiv:2007.08668 (iterative data selection).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Monte Carlo tree search: a space as a tree of decisions, of which promising branches are grown.
 
-Negrinho & Gordon, DeepArchitect, arXiv:1704.08792 §5; the rule of descent is UCT (Kocsis & Szepesvári 2006).
+Negrinho & Gordon, DeepArchitect, arXiv:1704.08792; the rule of descent is UCT (Kocsis & Szepesvári 2006).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def mcts(
 
     The tree follows from the history: each record has visited the nodes of its path, and added one. With ``bisect`` an
     ordered choice is a sequence of halvings, so that what is learnt of an option says something of those beside it
-    (the paper's §5.2.1); else a node has a move for each option.
+    (the paper's restructured tree); else a node has a move for each option.
 
     Deviations: a record's value is its share, the part of the records that it beats, for UCT wants values in [0, 1] and
     accuracies crowd; branches of which all archs are evaluated are not descended; each arch of a proposal counts as a

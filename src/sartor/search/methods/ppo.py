@@ -1,6 +1,6 @@
 """PPO over the choices of a space: several steps on each batch, none of which goes far from what drew it.
 
-The controller of MnasNet (Tan et al., arXiv:1807.11626 §4.2) and of Balaprakash et al. (arXiv:1909.00137 §3.2).
+The controller of MnasNet (Tan et al., arXiv:1807.11626 §4.2) and of Balaprakash et al. (arXiv:1909.00137).
 """
 
 from __future__ import annotations

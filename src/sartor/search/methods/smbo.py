@@ -1,6 +1,6 @@
 """Sequential model-based optimisation: of many random archs, those that a surrogate thinks best.
 
-Negrinho & Gordon, DeepArchitect, arXiv:1704.08792 §5.
+Negrinho & Gordon, DeepArchitect, arXiv:1704.08792.
 """
 
 from __future__ import annotations

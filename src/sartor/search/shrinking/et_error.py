@@ -1,6 +1,6 @@
 """Searching the search space: the E-T error of what a space becomes with an option says whether to keep it.
 
-Chen et al., S3, P254 (arXiv:2111.14725) §3.
+Chen et al., S3, P254 (arXiv:2111.14725).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sartor.space.space import Space
 
 
 def et_error(errors: NDArray[np.float64] | Sequence[float], top: int = 5) -> float:
-    """The mean of two means: of all errors, and of the ``top`` lowest. arXiv:2111.14725, equation 3."""
+    """The mean of two means: of all errors, and of the ``top`` lowest."""
     values = np.sort(np.asarray(errors, dtype=np.float64))
     return float((values.mean() + values[:top].mean()) / 2)
 

@@ -1,4 +1,4 @@
-"""NEAS: options that are neither good nor different from the others go. Chen et al., P034 (arXiv:2104.00597) §3.2."""
+"""NEAS: options that are neither good nor different from the others go. Chen et al., P034 (arXiv:2104.00597)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def l2nas(
     top: int = 8,
     tau: float = 0.9,
     epsilon: float = 0.1,
-    noise: float = 0.3,
+    noise: float = 0.5,
     hidden: int = 64,
     steps: int = 50,
     lr: float = 0.01,

@@ -75,6 +75,7 @@ def pairs(digits) -> dict[Arch, float]:
     return {pair: trained_error(pair, digits) for pair in join({"net": NETS, "recipe": RECIPES}).every()}
 
 
+@pytest.mark.heavy
 def test_pretraining_helps_where_little_is_evaluated(data_dir):
     """NAS-Bench-Macro: from 30 networks, a predictor that knew their MACs and parameters first ranks others better."""
     table, sizes = open_known("macro:cifar10", data_dir, "flops"), open_known("macro:cifar10", data_dir, "params")

@@ -243,6 +243,17 @@ def test_records_without_a_reward_are_left_out():
     assert list(rewarded(records, [ACC], lambda metrics: math.inf if metrics["acc"] == 1 else 5)[1]) == [5]
 
 
+def test_a_reward_of_a_metric_that_there_is_not_is_refused():
+    both, one = ({"acc": 1.0, "ms": 2.0}, {"acc": 1.0})
+    reward = mnasnet("acc", "ms", 1.0)
+    arch = Arch({"c": 1})
+    assert len(rewarded([Record("a", arch, metrics=m) for m in (both, one)], [ACC], reward)[0]) == 1
+    lost = Record("a", arch, metrics=one, provenance={"not_finite": ["ms"]})
+    assert rewarded([lost], [ACC], reward)[0] == []
+    with pytest.raises(InputError, match="needs ms"):
+        rewarded([Record("a", arch, metrics=one)], [ACC], reward)
+
+
 # Trees
 
 
@@ -364,9 +375,16 @@ def test_eeeas_threshold_steps_up_where_nothing_is_below_it():
         asked.append(float(len(arch)) + 100)
         return asked[-1]
 
-    found = eeea(CONDITIONAL, [], random.Random(0), 6, size=size, threshold=1.0, growth=2.0, patience=5)
+    found = eeea(CONDITIONAL, [], random.Random(0), 6, size=size, threshold=1.0, growth=1.0, patience=5)
     assert len(set(found)) == 6
-    assert len(asked) >= 5 * math.ceil(math.log2(100))  # five were rejected at 1, 2, 4, …
+    smallest = min(asked[:5])  # all of them above 1: the threshold from then on, for all have one of two sizes
+    assert {len(arch) + 100 for arch in found} == {smallest}
+
+
+@pytest.mark.parametrize("wrong", [{"growth": 0.5}, {"patience": 0}, {"size": lambda arch: math.nan}])
+def test_eeea_refuses_what_would_never_end(wrong):
+    with pytest.raises(InputError):
+        eeea(CONDITIONAL, [], random.Random(0), 3, **({"threshold": 1.0} | wrong))
 
 
 @pytest.mark.parametrize("limit", [-5.0, 0.0])
@@ -424,3 +442,9 @@ def test_a_real_table_is_searched_better_than_by_chance(name, data_dir):
         return float(np.mean(ends))
 
     assert regret(LEARNERS[name]) < regret(random_search)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_space_without_choices_has_one_arch(name):
+    found = run(Space(()), lambda arch: {"acc": 1.0}, LEARNERS[name], 5, 0, objectives=[ACC])
+    assert [record.arch for record in found] == [Arch({})]

@@ -42,6 +42,7 @@ def test_tree_search_and_a_surrogate_beat_chance_at_64_evaluations(strategy, dat
     assert np.mean(ends(strategy)) > np.mean(ends(random_search))
 
 
+@pytest.mark.heavy
 def test_mnasnets_reward_lands_on_the_target(data_dir):
     """NAS-Bench-201 on a Xeon, to be as fast as its fastest tenth: PPO's best by MnasNet's reward with hard exponents
     is within a tenth of the target in every seed, and better rewarded than the best of as many at random."""
@@ -59,6 +60,7 @@ def test_mnasnets_reward_lands_on_the_target(data_dir):
     assert np.mean(rewards["ppo"]) > np.mean(rewards["random"])
 
 
+@pytest.mark.heavy
 def test_penalties_keep_a_policy_within_its_limits(data_dir):
     """RENA's reward, on NAS-Bench-Macro: at most the median's parameters and at least its MACs a byte, which a third of
     the networks keep. Of the last proposals nine in ten do; and the best is better than of as many networks drawn

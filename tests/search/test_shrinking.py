@@ -189,7 +189,9 @@ def table(request, data_dir) -> Table:
     return open_known(request.param, data_dir)
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.heavy] if name == "autobuild" else []) for name in CRITERIA]
+)
 def test_real_spaces_become_better_and_keep_their_best(name, table):
     """After 100 random archs, what a space keeps is better on average, in every seed; and what there is within 0.3
     points of the best of all, by the verdict that no criterion saw, is still there in most."""
@@ -206,6 +208,7 @@ def test_real_spaces_become_better_and_keep_their_best(name, table):
     assert sum(gap <= 0.3 for gap in lost) > len(lost) / 2
 
 
+@pytest.mark.heavy
 def test_modules_lengths_rank_as_their_marginal_accuracy_and_build_the_best(data_dir):
     """AutoBuild, from 200 networks of NAS-Bench-Macro: lengths of modules correlate with the mean accuracy of all the
     networks that have them, and what is built of the longest beats every labelled network."""

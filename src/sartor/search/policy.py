@@ -47,7 +47,7 @@ class Policy:
 
     @cached_property
     def starts(self) -> NDArray[np.intp]:
-        return np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.intp)
+        return np.cumsum(self.sizes) - self.sizes
 
     @cached_property
     def earlier(self) -> Floats:

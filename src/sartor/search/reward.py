@@ -83,15 +83,32 @@ def _penalised(
 def rewarded(
     history: History, objectives: Sequence[Objective], reward: Reward | None
 ) -> tuple[list[Record], NDArray[np.float64]]:
-    """The records that have a reward, and their rewards: by ``reward``, or minus the first objective's cost."""
+    """The records that have a reward, and their rewards: by ``reward``, or minus the first objective's cost.
+
+    A record without a metric that ``reward`` needs has none. Raises InputError where no record has that metric, so that
+    its name must be wrong; not where it is known that it was not finite.
+    """
     if reward is None:
         first = objectives[0]
         usable = [record for record in history if measured(record.metrics, [first])]
         return usable, np.array([-first.cost(record.metrics[first.metric]) for record in usable])
     usable = [record for record in history if measured(record.metrics, objectives)]
-    values = np.array([float(reward(record.metrics)) for record in usable])
-    finite = np.isfinite(values)
-    return [record for record, is_one in zip(usable, finite, strict=True) if is_one], values[finite]
+    kept: list[Record] = []
+    values: list[float] = []
+    for record in usable:
+        try:
+            value = float(reward(record.metrics))
+        except KeyError as error:
+            name = error.args[0]
+            if name not in record.provenance.get("not_finite", ()) and not any(name in r.metrics for r in history):
+                raise InputError(
+                    f"the reward needs {name}, and the evaluator returns {', '.join(record.metrics)}: name one of those"
+                ) from error
+            continue
+        if math.isfinite(value):
+            kept.append(record)
+            values.append(value)
+    return kept, np.array(values, dtype=np.float64)
 
 
 def shares(values: NDArray[np.float64]) -> NDArray[np.float64]:

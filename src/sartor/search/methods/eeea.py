@@ -5,11 +5,13 @@ Termritthikun et al., P062 (arXiv:2108.06156), early exit population initialisat
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from sartor.errors import InputError
 from sartor.records import Arch
 from sartor.search.methods.nsga2 import nsga2
 from sartor.search.objective import ACCURACY_LATENCY, Objective
@@ -35,13 +37,16 @@ def eeea(
 ) -> list[Arch]:
     """n archs: of the first ``population``, none whose ``size`` is above the threshold; then as ``nsga2``.
 
-    Drawn archs above ``threshold`` are rejected, and where ``patience`` in a row were, it is multiplied by ``growth``
-    for those that follow. Without ``size`` it is the mean rank of an arch's options, which are ordered small to large
-    where they have a size; without ``threshold``, the median of what the space has.
+    Drawn archs above ``threshold`` are rejected, and where ``patience`` in a row were, it steps up for those that
+    follow: it is multiplied by ``growth``, or becomes the smallest size rejected where that is larger. Without ``size``
+    it is the mean rank of an arch's options, which are ordered small to large where they have a size; without
+    ``threshold``, the median of what the space has.
 
     Deviations: the paper's threshold is given and stays; and its generations are of a genetic algorithm of its own,
-    where these are NSGA-II's.
+    where these are NSGA-II's. Raises InputError where a size is not finite, ``growth`` is below 1, or ``patience`` is.
     """
+    if not (growth >= 1 and patience >= 1):
+        raise InputError(f"growth and patience must be 1 at least, not {growth!r} and {patience!r}")
     if len(history) >= population:
         return nsga2(space, history, rng, n, objectives=objectives, population=population)
     measure = size or rank_size(space)
@@ -50,11 +55,16 @@ def eeea(
     def small() -> Arch:
         nonlocal limit
         while True:
+            rejected = []
             for _ in range(patience):
                 arch = space.sample(rng)
-                if measure(arch) <= limit:
+                found = measure(arch)
+                if not math.isfinite(found):
+                    raise InputError(f"the size of {arch} must be a finite number, not {found!r}")
+                if found <= limit:
                     return arch
-            limit = max(limit * growth, limit + abs(limit) * (growth - 1), 1e-12)
+                rejected.append(found)
+            limit = max(limit * growth, min(rejected))
 
     return fresh(space, small, rng, n, {record.arch for record in history})
 

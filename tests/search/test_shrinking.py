@@ -159,6 +159,7 @@ def test_a_choice_keeps_an_option_and_no_more_go_than_asked(share, seed):
         lambda: shrinking(evolution, profiled(), every=0),
         lambda: shrinking(evolution, profiled(), least=0),
         lambda: prenas(SPACE, len, len, random.Random(0), bins=0),
+        lambda: lengths(CONDITIONAL, history_of(CONDITIONAL, 1), ACCURACY_LATENCY[0]),
     ],
 )
 def test_what_means_nothing_is_refused(wrong):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sartor.errors import InputError
 from sartor.records import Arch, Option
 from sartor.search.objective import Objective, measured
 from sartor.search.policy import Policy
@@ -73,62 +74,71 @@ def lengths(
     seed: int = 0,
 ) -> Lengths:
     """The lengths of embeddings of options and of modules of ``stage`` neighbouring choices, fitted so that the sums of
-    archs' lengths rank as their costs do, at both levels: what is in good archs is long.
+    archs' lengths rank as their costs do, at both levels: what is in good archs is long. Raises InputError where
+    fewer than two archs were evaluated.
 
     Deviations: modules are stages of choices in their order, and one exchange between neighbours in a stage is what the
     paper's graph network does along edges; ranks are learnt from pairs by a logistic loss, where the paper has a
     differentiable Spearman correlation.
     """
-    import torch
-
     usable = [record for record in history if measured(record.metrics, [objective])]
+    if len(usable) < 2:
+        raise InputError(f"two evaluated archs are needed to learn what is good in them, not {len(usable)}")
+    cost = tuple(objective.cost(record.metrics[objective.metric]) for record in usable)
+    return _learnt(space, tuple(record.arch for record in usable), cost, stage, size, steps, lr, seed)
+
+
+@lru_cache(maxsize=32)  # a space that shrinks as a search goes on is asked of the same beginnings at every proposal
+def _learnt(
+    space: Space,
+    archs: tuple[Arch, ...],
+    costs: tuple[float, ...],
+    stage: int,
+    size: int,
+    steps: int,
+    lr: float,
+    seed: int,
+) -> Lengths:
+    import torch
+    from torch.nn.functional import softplus
+
     policy = Policy(space)
-    x = torch.tensor(policy.taken([record.arch for record in usable]), dtype=torch.float32)
-    cost = torch.tensor([objective.cost(record.metrics[objective.metric]) for record in usable])
+    x, cost = torch.tensor(policy.taken(archs), dtype=torch.float32), torch.tensor(costs, dtype=torch.float64)
+    choices = range(len(space.choices))
     choice_of = np.repeat(np.arange(len(space.choices)), policy.sizes)
+    groups = [list(choices[i : i + stage]) for i in choices[::stage]]
     generator = torch.Generator().manual_seed(seed)
     table = (0.3 * torch.randn(x.shape[1], size, generator=generator)).requires_grad_()
     own, other = (
         (torch.eye(size) * scale + 0.05 * torch.randn(size, size, generator=generator)).requires_grad_()
         for scale in (1.0, 0.3)
     )
-    groups = [list(range(i, min(i + stage, len(space.choices)))) for i in range(0, len(space.choices), stage)]
 
-    def embedded(rows: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def embedded() -> tuple[list[Tensor], list[Tensor]]:
         """Of each choice [n, size], before and after the exchange; zeros where it is not active."""
-        first = [
-            (rows[:, choice_of == j] @ torch.nn.functional.softplus(table[choice_of == j]))
-            for j in range(len(space.choices))
-        ]
+        first = [x[:, choice_of == j] @ softplus(table[choice_of == j]) for j in choices]
         second: list[Tensor] = []
         for group in groups:
             for j in group:
-                near = [first[i] for i in group if i != j]
-                heard = sum(near, torch.zeros_like(first[j])) @ other
+                heard = sum((first[i] for i in group if i != j), torch.zeros_like(first[j])) @ other
                 second.append(torch.relu(first[j] @ own + heard * (first[j].abs().sum(1, keepdim=True) > 0)))
         return first, second
 
     optimiser = torch.optim.Adam([table, own, other], lr, weight_decay=1e-4)
-    order = torch.tensor(list(itertools.combinations(range(len(usable)), 2)))
-    better = cost[order[:, 0]] < cost[order[:, 1]]
-    even = cost[order[:, 0]] == cost[order[:, 1]]
-    order, better = order[~even], better[~even]
-    for _ in range(steps if len(order) else 0):
-        picked = torch.randint(len(order), (512,), generator=generator)
-        sign = better[picked].float() * 2 - 1
+    for _ in range(steps):
+        one, two = torch.randint(len(x), (2, 512), generator=generator)
+        sign = torch.sign(cost[two] - cost[one]).float()  # 0 for equals, from which nothing is to be learnt
         loss = torch.zeros(())
-        for level in embedded(x):
+        for level in embedded():
             summed = sum((_length(part) for part in level), torch.zeros(len(x)))
-            gap = summed[order[picked, 0]] - summed[order[picked, 1]]
-            loss = loss + torch.nn.functional.softplus(-sign * gap).mean()
+            loss = loss + (sign.abs() * softplus(-sign * (summed[one] - summed[two]))).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        of_option = _length(torch.nn.functional.softplus(table)).numpy()
-        _, second = embedded(x)
-        each = torch.stack([_length(part) for part in second], dim=1).numpy()
-    return Lengths(_by_option(policy, x.numpy(), of_option), tuple(_by_module(space, usable, each, g) for g in groups))
+        of_option = _length(softplus(table)).numpy()
+        each = torch.stack([_length(part) for part in embedded()[1]], dim=1).numpy()
+    return Lengths(_by_option(policy, x.numpy(), of_option), tuple(_by_module(space, archs, each, g) for g in groups))
 
 
 def _length(rows: Tensor) -> Tensor:
@@ -143,10 +153,10 @@ def _by_option(policy: Policy, x: NDArray[np.float32], length: NDArray[np.float3
     }
 
 
-def _by_module(space: Space, usable: History, each: NDArray[np.float32], group: list[int]) -> dict[Module, float]:
+def _by_module(space: Space, archs: Sequence[Arch], each: NDArray[np.float32], group: list[int]) -> dict[Module, float]:
     """The modules that were evaluated, with the sum of their choices' lengths: the same in every arch they are in."""
     names = [space.choices[j].name for j in group]
     return {
-        tuple((name, record.arch[name]) for name in names if name in record.arch): float(row[group].sum())
-        for record, row in zip(usable, each, strict=True)
+        tuple((name, arch[name]) for name in names if name in arch): float(row[group].sum())
+        for arch, row in zip(archs, each, strict=True)
     }

@@ -18,15 +18,23 @@ from sartor.predict.ridge import Ridge
 from sartor.records import Budget, Record
 from sartor.search import pareto
 from sartor.search.methods.bohb import bohb
+from sartor.search.methods.brp import brp
+from sartor.search.methods.eeea import eeea
 from sartor.search.methods.evolution import evolution
+from sartor.search.methods.fbnetv3 import fbnetv3
 from sartor.search.methods.grid import grid
 from sartor.search.methods.hyperband import asha, halving, hyperband
+from sartor.search.methods.l2nas import l2nas
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
+from sartor.search.methods.mcts import mcts
 from sartor.search.methods.neural_predictor import neural_predictor
 from sartor.search.methods.nsga2 import nsga2, offspring, survivors
 from sartor.search.methods.optuna_samplers import optuna_cmaes, optuna_gp, optuna_nsga2, optuna_nsga3, optuna_tpe
+from sartor.search.methods.ppo import ppo
 from sartor.search.methods.random import random_search
+from sartor.search.methods.reinforce import reinforce
+from sartor.search.methods.smbo import smbo
 from sartor.search.named import strategies
 from sartor.search.strategy import fresh
 
@@ -105,6 +113,46 @@ class TestAsha(StrategySuite):
 
 class TestBohb(StrategySuite):
     strategy = staticmethod(bohb)
+
+
+class TestMcts(StrategySuite):
+    strategy = staticmethod(mcts)
+
+
+class TestMctsWithAMoveForEachOption(StrategySuite):
+    strategy = staticmethod(partial(mcts, bisect=False))
+
+
+class TestSmbo(StrategySuite):
+    strategy = staticmethod(partial(smbo, samples=64))
+
+
+class TestReinforce(StrategySuite):
+    strategy = staticmethod(reinforce)
+
+
+class TestPpo(StrategySuite):
+    strategy = staticmethod(partial(ppo, memory=24))
+
+
+class TestL2nas(StrategySuite):
+    strategy = staticmethod(partial(l2nas, steps=8))
+
+
+class TestBrp(StrategySuite):
+    strategy = staticmethod(partial(brp, pool=60))
+
+
+class TestEeea(StrategySuite):
+    strategy = staticmethod(eeea)
+
+
+class TestFbnetv3(StrategySuite):
+    strategy = staticmethod(partial(fbnetv3, coarse=20, candidates=60, generations=2, population=10))
+
+
+class TestFbnetv3WithABudget(StrategySuite):
+    strategy = staticmethod(partial(fbnetv3, candidates=40, allowed=lambda arch: len(arch) % 2 == 0))
 
 
 def test_every_named_strategy_passes_the_contract():

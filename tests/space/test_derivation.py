@@ -243,7 +243,18 @@ def test_strategies_beat_random_search_on_a_grammar(strategy: str, budget: int):
     assert sum(f >= c for f, c in zip(found, chance, strict=True)) >= 4
 
 
-@pytest.mark.parametrize("strategy", [*(name for name in strategies if name != "linas"), SHORT_LINAS])
+DECLARED = {"optuna-tpe", "optuna-nsga2", "optuna-nsga3", "optuna-gp", "bohb", "reinforce", "ppo", "l2nas"}
+"""They model every choice, and so must know all of them beforehand."""
+
+
+@pytest.mark.parametrize("strategy", sorted(DECLARED))
+def test_strategies_that_model_every_choice_refuse_a_grammar_in_one_line(strategy):
+    space = grammar(MODULES, start="module", height=5)
+    with pytest.raises(InputError, match="grammar's are made on the way: take random, evolution"):
+        run(space, planted(space), strategy, 20, seed=1, objectives=[Objective("score", maximise=True)])
+
+
+@pytest.mark.parametrize("strategy", [*sorted(set(strategies) - DECLARED - {"linas", "optuna-cmaes"}), SHORT_LINAS])
 def test_every_strategy_runs_on_a_grammar(strategy):
     space = grammar(MODULES, start="module", height=5)
     goals = [Objective("score", maximise=True), Objective("places")]

@@ -21,9 +21,7 @@ NARROWEST = 1e-3
 
 def codes_of(space: Space, archs: Sequence[Arch]) -> Codes:
     """``archs`` as places of their options."""
-    tables = [(c.name, {o: place for place, o in enumerate(c.options)}) for c in space.choices]
-    rows = [[t[a[name]] if name in a else -1 for name, t in tables] for a in archs]
-    return np.array(rows, dtype=np.int64).reshape(len(archs), len(tables))
+    return space.codes(archs).astype(np.int64)
 
 
 def without_inactive(space: Space, codes: Codes) -> Codes:

@@ -11,15 +11,23 @@ from sartor.records import Arch, Record
 from sartor.search.loop import Records, search
 from sartor.search.methods.bayes import bayes
 from sartor.search.methods.bohb import bohb
+from sartor.search.methods.brp import brp
+from sartor.search.methods.eeea import eeea
 from sartor.search.methods.evolution import evolution
+from sartor.search.methods.fbnetv3 import fbnetv3
 from sartor.search.methods.grid import grid
 from sartor.search.methods.hyperband import asha, halving, hyperband
+from sartor.search.methods.l2nas import l2nas
 from sartor.search.methods.linas import linas
 from sartor.search.methods.local import local_search
+from sartor.search.methods.mcts import mcts
 from sartor.search.methods.neural_predictor import neural_predictor
 from sartor.search.methods.nsga2 import nsga2
 from sartor.search.methods.optuna_samplers import optuna_cmaes, optuna_gp, optuna_nsga2, optuna_nsga3, optuna_tpe
+from sartor.search.methods.ppo import ppo
 from sartor.search.methods.random import random_search
+from sartor.search.methods.reinforce import reinforce
+from sartor.search.methods.smbo import smbo
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.space.fidelity import Fidelities
 from sartor.space.space import Space
@@ -42,6 +50,14 @@ strategies: dict[str, Callable[..., list[Arch]]] = {
     "hyperband": hyperband,
     "asha": asha,
     "bohb": bohb,
+    "mcts": mcts,
+    "smbo": smbo,
+    "reinforce": reinforce,
+    "ppo": ppo,
+    "l2nas": l2nas,
+    "brp": brp,
+    "eeea": eeea,
+    "fbnetv3": fbnetv3,
 }
 """Each is a function ``(space, history, rng, n, *, objectives) -> archs``. See ``strategy.Strategy``."""
 

@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
+from sartor.errors import InputError
 from sartor.records import Arch, Record
+from sartor.space.derivation import Derivations
 from sartor.space.space import Space
 
 History: TypeAlias = Sequence[Record]
@@ -19,6 +21,17 @@ state: the same history and the same rng state give the same archs, which is wha
 
 ENUMERABLE = 100_000
 """Spaces up to this size are listed when drawing finds nothing new; larger ones practically never run dry."""
+
+
+def declared(space: Space) -> Space:
+    """``space``. Raises InputError where its choices are made on the way, as a grammar's are: who models each choice
+    must know all of them before."""
+    if isinstance(space, Derivations):
+        raise InputError(
+            "this strategy models choices that are declared, and a grammar's are made on the way: "
+            "take random, evolution, local, mcts, bayes or smbo"
+        )
+    return space
 
 
 def fresh(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartor.records import Arch, Option, Record
 from sartor.search.objective import Objective, measured
-from sartor.search.strategy import History, fresh
+from sartor.search.strategy import History, declared, fresh
 from sartor.space.choice import Choice
 from sartor.space.space import Space
 
@@ -42,7 +42,7 @@ def study_of(
     import optuna
 
     study = optuna.create_study(sampler=sampler, directions=["minimize"] * len(objectives))
-    distributions = {choice.name: _distribution(choice) for choice in space.choices}
+    distributions = {choice.name: _distribution(choice) for choice in declared(space).choices}
     places = {c.name: {option: place for place, option in enumerate(c.options)} for c in space.choices}
     trials: list[FrozenTrial] = []
     complete = 0
@@ -70,13 +70,12 @@ def ask(study: Study, space: Space, rng: random.Random) -> Arch:
 
 def arch_of(trial: Trial, space: Space, rng: random.Random) -> Arch:
     """What the objective of ``trial`` would see: see :func:`ask`."""
-    options: dict[str, Option] = {}
-    for choice in space.choices:
-        if choice.when is None or options.get(choice.when[0]) in choice.when[1]:
-            last = len(choice.options) - 1
-            suggest = trial.suggest_int if choice.ordered else _suggest_place(trial)
-            options[choice.name] = choice.options[suggest(choice.name, 0, last)]
-    arch = Arch(options)
+
+    def pick(choice: Choice) -> Option:
+        suggest = trial.suggest_int if choice.ordered else _suggest_place(trial)
+        return choice.options[suggest(choice.name, 0, len(choice.options) - 1)]
+
+    arch = space.decide(pick)
     # A crossover with itself is itself, or of a list the nearest.
     return arch if space.contains(arch) else space.cross(arch, arch, rng)
 

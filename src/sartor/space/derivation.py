@@ -164,6 +164,14 @@ class Derivations(Space):
         """The arch of ``options``: places that are not there are dropped. Raises InputError where one is missing."""
         return arch_of(self.derivation(options))
 
+    def decide(self, pick: Callable[[Choice], Option]) -> Arch:
+        """The derivation that ``pick`` leads to, asked at each place with the options that fit there."""
+
+        def follow(name: str, viable: Sequence[Rule]) -> Rule:
+            return named(name, viable, pick(Choice(name, tuple(rule.option for rule in viable))))
+
+        return arch_of(self._derive(follow))
+
     def made(self, arch: Arch) -> tuple[Choice, ...]:
         """The choices of ``arch``, in the order of its derivation, each with the options that fitted there."""
         nodes = self.derivation(arch).walk()

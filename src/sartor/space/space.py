@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,17 +53,26 @@ class Space:
                 arch[choice.name] = held
         return Arch(arch)
 
+    def decide(self, pick: Callable[[Choice], Option]) -> Arch:
+        """The arch that ``pick`` leads to, which is asked for an option of each active choice, one after the other. Of
+        a space with fewer archs than its choices have, it may be none of it; ``cross`` with itself is the nearest."""
+        arch: dict[str, Option] = {}
+        for choice in self.choices:
+            if _active(choice, arch):
+                arch[choice.name] = pick(choice)
+        return Arch(arch)
+
     def sample(self, rng: random.Random) -> Arch:
         """An arch with every active choice drawn uniformly."""
-        return self._build(lambda choice: rng.choice(choice.options))
+        return self.decide(lambda choice: rng.choice(choice.options))
 
     def smallest(self) -> Arch:
         """The arch of first options."""
-        return self._build(lambda choice: choice.options[0])
+        return self.decide(lambda choice: choice.options[0])
 
     def largest(self) -> Arch:
         """The arch of last options."""
-        return self._build(lambda choice: choice.options[-1])
+        return self.decide(lambda choice: choice.options[-1])
 
     def mutate(self, arch: Arch, rng: random.Random, rate: float = 0.1) -> Arch:
         """Redraw each active choice with probability ``rate``, and at least one, so that the result differs whenever
@@ -79,7 +88,7 @@ class Space:
                 return rng.choice([o for o in choice.options if o != current])
             return current
 
-        return self._build(draw)
+        return self.decide(draw)
 
     def cross(self, a: Arch, b: Arch, rng: random.Random) -> Arch:
         """Uniform crossover: each active choice comes from either parent that has it, else it is drawn."""
@@ -88,7 +97,7 @@ class Space:
             held = [p[choice.name] for p in (a, b) if p.get(choice.name) in choice.options]
             return rng.choice(held or choice.options)
 
-        return self._build(draw)
+        return self.decide(draw)
 
     def encode(self, arch: Arch) -> np.ndarray:
         """A float vector of fixed length for predictors: one-hot options (all zero where inactive), then the rank of
@@ -241,23 +250,18 @@ class Space:
 
     def neighbours(self, arch: Arch) -> Iterator[Arch]:
         """The archs with another option in one choice; choices that become active have their first."""
+
+        def other(changed: Choice, option: Option, choice: Choice) -> Option:
+            return option if choice is changed else arch.get(choice.name, choice.options[0])
+
         for changed in self.choices:
             for option in changed.options if changed.name in arch else ():
                 if option != arch[changed.name]:
-                    yield self._build(
-                        lambda c, new=option, at=changed: new if c is at else arch.get(c.name, c.options[0])
-                    )
+                    yield self.decide(partial(other, changed, option))
 
     def to_list(self) -> list[dict[str, object]]:
         """JSON-able description: name, options and condition of each choice."""
         return [{"name": c.name, "options": list(c.options), "when": c.when} for c in self.choices]
-
-    def _build(self, draw) -> Arch:  # type: ignore[no-untyped-def]
-        arch: dict[str, Option] = {}
-        for choice in self.choices:
-            if _active(choice, arch):
-                arch[choice.name] = draw(choice)
-        return Arch(arch)
 
 
 def _active(choice: Choice, arch: Mapping[str, Option]) -> bool:

@@ -17,7 +17,7 @@ from sartor.records import Arch
 from sartor.search.density import Codes, Density, codes_of, fit_density, without_inactive
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.search.rungs import climb, rungs_of, values_by_rung
-from sartor.search.strategy import History, fresh
+from sartor.search.strategy import History, declared, fresh
 from sartor.space.space import Space
 
 
@@ -68,7 +68,7 @@ def _model(
 
     The good are the best ``good_share``, the rest the others, and both at least ``d + 1``, which may overlap (§4).
     """
-    least = len(plain.choices) + 1
+    least = len(declared(plain).choices) + 1
     for rung in reversed(values):
         usable = sorted((arch for arch, value in rung.items() if math.isfinite(value)), key=rung.__getitem__)
         if len(usable) >= least + 2:

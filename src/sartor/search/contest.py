@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sartor.errors import InputError
-from sartor.search import pareto
+from sartor.search.hypervolume import front_of, hypervolume, reference_of, shares
 from sartor.search.named import run, strategy_of
 from sartor.search.objective import costs
 from sartor.search.tables.table import Table
@@ -20,8 +20,9 @@ def contest(
     table: Table, strategies: Sequence[str], budget: int, seeds: int, *, batch: int = 1
 ) -> Iterator[dict[str, Any]]:
     """One object for each strategy and seed: ``strategy``, ``seed``, ``evaluations``, ``best_so_far`` (the verdict on
-    the best by what the search may see, after each evaluation), ``hypervolume`` (of two objectives: the share of the
-    whole table's, after each evaluation) and ``seconds``, which are the strategy's own: a table answers for nothing.
+    the best by what the search may see, after each evaluation), ``hypervolume`` (of two objectives or three: the share
+    of the whole table's, after each evaluation) and ``seconds``, which are the strategy's own: a table answers for
+    nothing.
 
     Strategies take turns, seed by seed. Raises InputError for unknown strategies and fewer than one seed or evaluation.
     """
@@ -43,8 +44,8 @@ def _one(table: Table, strategy: str, budget: int, seed: int, batch: int) -> dic
         "best_so_far": table.best_so_far(history),
         "seconds": seconds,
     }
-    if len(table.objectives) == 2 and (shares := _volumes(table, costs(history, table.objectives))):
-        entry["hypervolume"] = shares
+    if len(table.objectives) in (2, 3) and (volumes := _volumes(table, costs(history, table.objectives))):
+        entry["hypervolume"] = volumes
     return entry
 
 
@@ -73,10 +74,9 @@ def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]
             "ms_an_evaluation": 1000 * sum(entry["seconds"] for entry in mine) / max(1, evaluations),
         }
         if "hypervolume" in mine[0]:
-            shares = {
+            line["hypervolume"] = {
                 p: float(np.mean([e["hypervolume"][min(p, len(e["hypervolume"])) - 1] for e in mine])) for p in places
             }
-            line["hypervolume"] = shares
         found.append(line)
     return found
 
@@ -95,18 +95,8 @@ def _volumes(table: Table, points: np.ndarray) -> list[float]:
     """The share of the table's hypervolume after each evaluation: from its median in the first objective, and from a
     tenth of the front's extent beyond its dearest, which else would count for nothing. Empty where there is none."""
     everything = np.array([[o.cost(row[o.metric]) for o in table.objectives] for row in table.rows.values()])
-    front = everything[pareto.nondominated(everything)]
-    beyond = 0.1 * float(np.ptp(front[:, 1])) or 1.0
-    reference = np.array([np.median(everything[:, 0]), front[:, 1].max() + beyond])
-    whole = pareto.hypervolume_2d(front, reference)
-    if whole <= 0:
-        return []
-    shares: list[float] = []
-    alive = np.zeros((0, 2))
-    for point in points:
-        if not len(alive) or not (alive <= point).all(axis=1).any():
-            alive = np.vstack([alive[~(point <= alive).all(axis=1)], point])
-            shares.append(pareto.hypervolume_2d(alive, reference) / whole)
-        else:
-            shares.append(shares[-1])
-    return shares
+    front = front_of(everything)
+    reference = reference_of(front)
+    reference[0] = np.median(everything[:, 0])
+    whole = hypervolume(front, reference)
+    return shares(points, reference, whole) if whole > 0 else []

@@ -140,7 +140,7 @@ def test_linas_covers_more_of_three_objectives_than_random_search():
         waste = sum((v - 0.4) ** 2 for v in x[2:])
         return {"a": x[0] + waste, "b": x[1] + waste, "c": 2 - x[0] - x[1] + waste}
 
-    everything = costs(run(space, evaluate, "random", 2000, objectives=objectives), objectives)
+    everything = costs(run(space, evaluate, "random", 2000, objectives=objectives, batch=500), objectives)
     corner = reference_of(front_of(everything))
     wins = 0
     for seed in range(2):

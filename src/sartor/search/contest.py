@@ -22,7 +22,7 @@ def contest(
     """One object for each strategy and seed: ``strategy``, ``seed``, ``evaluations``, ``best_so_far`` (the verdict on
     the best by what the search may see, after each evaluation), ``hypervolume`` (of two objectives or three: the share
     of the whole table's, after each evaluation) and ``seconds``, which are the strategy's own: a table answers for
-    nothing.
+    nothing. For ``sartor audit``: the ``problem``, and the ``values`` of every evaluation, the verdict among them.
 
     Strategies take turns, seed by seed. Raises InputError for unknown strategies and fewer than one seed or evaluation.
     """
@@ -37,12 +37,16 @@ def _one(table: Table, strategy: str, budget: int, seed: int, batch: int) -> dic
     start = time.perf_counter()
     history = run(table.space, table.evaluate, strategy, budget, seed, objectives=table.objectives, batch=batch)
     seconds = time.perf_counter() - start
+    problem = table.problem
+    values = {m: [table.rows[record.arch][m] for record in history] for m in problem.metrics}
     entry: dict[str, Any] = {
         "strategy": strategy,
         "seed": seed,
         "evaluations": len(history),
         "best_so_far": table.best_so_far(history),
         "seconds": seconds,
+        "problem": problem.to_dict(),
+        "values": values,
     }
     if len(table.objectives) in (2, 3) and (volumes := _volumes(table, costs(history, table.objectives))):
         entry["hypervolume"] = volumes

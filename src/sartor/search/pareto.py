@@ -151,10 +151,10 @@ def knee(costs: object) -> int:
 
 
 def spread(costs: Costs, reference: object, base: Costs, n: int) -> list[int]:
-    """Up to n indices of ``costs`` ``[k, m]``, m 2 or 3, that add most hypervolume to ``base``, one at a time, best first.
+    """Up to n indices of ``costs`` ``[k, m]``, m 2 or 3, that add most hypervolume to ``base``, one at a time.
 
-    Greedy, because exact subset choice is exponential and hypervolume is submodular: greedy is within 1 - 1/e.
-    Stops early when nothing adds anything.
+    Best first. Greedy, because exact subset choice is exponential and hypervolume is submodular: greedy is within
+    1 - 1/e. Stops early when nothing adds anything.
     """
     corner = np.asarray(reference, dtype=np.float64)
     pool = checked(costs, len(corner))

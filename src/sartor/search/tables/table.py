@@ -9,6 +9,7 @@ from functools import cached_property
 from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search.objective import Objective
+from sartor.search.trace import Problem
 from sartor.space import Space
 from sartor.space.listed import Listed
 
@@ -44,6 +45,13 @@ class Table:
                 best = record
             found.append(self.judge(best.arch))
         return found
+
+    @property
+    def problem(self) -> Problem:
+        """What is searched here, for an audit."""
+        unseen = self.verdict.metric not in {o.metric for o in self.objectives}
+        verdict = self.verdict if unseen else None
+        return Problem(self.name, self.objectives, verdict, len(self.rows), self.best, self.near)
 
     @cached_property
     def best(self) -> float:

@@ -23,7 +23,11 @@ LEAST_HARM = 200
 """Random archs from which harmful options are told, at least: as many as the audit's seeds evaluated, or so many."""
 
 
-def audit_files(paths: Sequence[str | Path], *, baseline: str = RANDOM) -> dict[str, Any]:
+Audited = tuple[dict[str, Any], Problem, list[Trace]]
+"""The audit, and what it is of."""
+
+
+def audit_files(paths: Sequence[str | Path], *, baseline: str = RANDOM) -> Audited:
     """The audit of what is in ``paths``, together: files of ``sartor search --json``, studies, folders of fits.
 
     ``baseline`` is the strategy, or the study, that is random search. Raises InputError where a path is none of these,
@@ -40,7 +44,7 @@ def audit_files(paths: Sequence[str | Path], *, baseline: str = RANDOM) -> dict[
     taus = [files.evidence["tau"] for files in runs.values() if files.evidence.get("tau")]
     if len(taus) == 1:  # of several runs: their networks were trained for different times, and are not one sample
         found["tau"]["all"] = dict(taus[0])
-    return found
+    return found, problem, traces
 
 
 def audit_table(
@@ -52,21 +56,21 @@ def audit_table(
     batch: int = 1,
     poison: Sequence[int] = (),
     kind: str = COPIES,
-    gap: str | None = None,
-    progress: Any = iter,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The audit of ``strategies`` on ``table``, with random search beside them, and the contest it is of.
+    setting: str | None = None,
+    progress: Callable[[Iterable[dict[str, Any]]], Iterable[dict[str, Any]]] = iter,
+) -> Audited:
+    """The audit of ``strategies`` on ``table``, with random search beside them.
 
-    ``poison``: how many bad options to add to each choice, once for each number (``search.audit.poison``). ``gap``: a
-    choice that is a setting, such as the depth (``search.audit.gap``). ``progress`` is handed the contest's searches.
+    ``poison``: how many bad options to add to each choice, once for each number (``search.audit.poison``). ``setting``: a
+    choice that is one, such as the depth (``search.audit.gap``). ``progress`` is handed the contest's searches.
     """
     names = list(dict.fromkeys([RANDOM, *strategies]))
     for name in names:
         strategy_of(name)
-    runs = list(progress(contest(table, names, budget, seeds, batch=batch)))
-    found = audit(*traces_of(runs))
-    if gap is not None:
-        found["gap"] = setting_gap(table, gap)
+    gap = None if setting is None else setting_gap(table, setting)  # before the work: it may not be there
+    problem, traces = traces_of(list(progress(contest(table, names, budget, seeds, batch=batch))))
+    found = audit(problem, traces)
+    found["gap"] = gap
     if poison:
         history = run(
             table.space, table.evaluate, RANDOM, max(LEAST_HARM, budget), objectives=table.objectives, batch=batch
@@ -75,7 +79,7 @@ def audit_table(
             "robustness": robustness(table, names[1:], budget, seeds, instances=poison, kind=kind, batch=batch),
             "harmful": harmful(table, history),
         }
-    return found, runs
+    return found, problem, traces
 
 
 def _read_run(path: Path, files: RunFiles) -> tuple[Problem, list[Trace]]:

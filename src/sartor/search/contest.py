@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from sartor.errors import InputError
+from sartor.search.audit.judge import beside_random
 from sartor.search.hypervolume import front_of, hypervolume, reference_of, shares
 from sartor.search.named import run, strategy_of
 from sartor.search.objective import costs
 from sartor.search.tables.table import Table
+from sartor.search.trace import RANDOM, Trace
 
 
 def contest(
@@ -56,7 +58,8 @@ def _one(table: Table, strategy: str, budget: int, seed: int, batch: int) -> dic
 def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each strategy: ``near``, the evaluations until the verdict is, and stays, as near to the best as the table
     asks (median over seeds, quartiles, ``reached`` in how many), ``mean_of_reached``, ``regret`` (mean distance from
-    the best) after a quarter, half and all of the evaluations, and ``ms_an_evaluation``."""
+    the best) after a quarter, half and all of the evaluations, ``ms_an_evaluation``, and ``beside_random``, where that
+    is among them (``search.audit.judge.beside_random``)."""
     sign = 1 if table.verdict.maximise else -1
     found = []
     for name in dict.fromkeys(entry["strategy"] for entry in runs):
@@ -82,7 +85,19 @@ def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]
                 p: float(np.mean([e["hypervolume"][min(p, len(e["hypervolume"])) - 1] for e in mine])) for p in places
             }
         found.append(line)
-    return found
+    beside = _beside_random(table, runs)
+    return [{**line, "beside_random": beside.get(line["strategy"])} for line in found]
+
+
+def _beside_random(table: Table, runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    if RANDOM not in {entry["strategy"] for entry in runs}:
+        return {}
+    groups: dict[str, list[Trace]] = {}
+    for entry in runs:
+        trace = Trace(entry["strategy"], entry["seed"], entry["values"])
+        groups.setdefault(trace.strategy, []).append(trace)
+    random = groups.pop(RANDOM)
+    return beside_random(table.problem, groups, random)
 
 
 def _until(away: Sequence[float], near: float) -> float:

@@ -555,7 +555,7 @@ def audit(
         from sartor.search.tables import open_table
 
         chosen = names(strategy) or ["evolution", "linas"]
-        tried = (len(dict.fromkeys(["random", *chosen]))) * (seeds or 10)
+        tried = len({"random", *chosen}) * (seeds or 10)
         opened = open_table(
             table,
             columns=names(columns),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,9 @@ def audit_table(
 ) -> Audited:
     """The audit of ``strategies`` on ``table``, with random search beside them.
 
-    ``poison``: how many bad options to add to each choice, once for each number (``search.audit.poison``). ``setting``: a
-    choice that is one, such as the depth (``search.audit.gap``). ``progress`` is handed the contest's searches.
+    ``poison``: how many bad options to add to each choice, once for each number (``search.audit.poison``).
+    ``setting``: a choice that is one, such as the depth (``search.audit.gap``). ``progress`` is handed the contest's
+    searches. Raises InputError for strategies and settings that there are not.
     """
     names = list(dict.fromkeys([RANDOM, *strategies]))
     for name in names:

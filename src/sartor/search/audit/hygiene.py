@@ -62,6 +62,7 @@ def _chosen(problem: Problem, traces: Sequence[Trace]) -> dict[str, str]:
     turn = np.maximum if problem.verdict.maximise else np.minimum
     wrong = luck = 0.0
     for trace in told:
+        assert trace.told is not None
         honest = np.array(trace.results(problem))
         best = turn.accumulate(np.asarray(trace.values[problem.verdict.metric], dtype=np.float64))
         wrong += not np.allclose(honest, trace.told, rtol=1e-9, atol=0, equal_nan=True)

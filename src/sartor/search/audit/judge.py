@@ -49,7 +49,7 @@ def audit(problem: Problem, traces: Sequence[Trace], *, baseline: str = RANDOM) 
     seeds = {name: len(group) for name, group in by_name.items()}
     if min(seeds.values()) == 1:
         notes.append("one seed only: what it found may be luck, and no test can tell")
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "strategy": name,
             "seeds": len(group),

@@ -97,7 +97,7 @@ def _results(found: Mapping[str, Any]) -> Cells:
     if arch := found["random_arch"]:
         spread = f"{number(arch['min'])} to {number(arch['max'])}, sd {number(arch['sd'], 2)}"
         share = between(arch["relative_improvement"], "mean", " %")
-        rows.append(["one random arch", str(arch["n"]), number(arch["mean"]), spread, share, "–", "–", "–"])
+        rows.append(["average random arch", str(arch["n"]), number(arch["mean"]), spread, share, "–", "–", "–"])
     return "", "lrrlrlrr", heads, rows
 
 

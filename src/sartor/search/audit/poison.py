@@ -68,7 +68,7 @@ def poisoned(table: Table, instances: int, *, kind: str = COPIES) -> Poisoned:
         archs = list(space.archs)
         for arch in space.archs:
             archs += [arch.replace(**{n: o}) for n in arch for o in bad[n] if kind == WORST or arch[n] == least[n]]
-        wider: Space = replace(space, choices=tuple(choices), archs=tuple(archs))
+        wider: Space = replace(space, choices=tuple(choices), archs=tuple(dict.fromkeys(archs)))
     else:
         wider = replace(space, choices=tuple(choices))
     return Poisoned(replace(table, space=wider, rows=rows), kind, instances, bad)

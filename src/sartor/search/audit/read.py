@@ -103,7 +103,7 @@ def _trace(entry: dict[str, Any], problem: Problem) -> Trace:
 def read_studies(path: Path) -> Searched:
     """Every study of an SQLite file as one search: what ``sartor.search.store`` or any other Optuna program wrote.
 
-    A study's name is its strategy, and the number it ends with its seed, as in ``tpe-3``; without one, the seed its
+    A study's name is its strategy, and the number behind a dash its seed, as in ``tpe-3``; without one, the seed its
     records tell, or 0. The one called ``random`` is the baseline: a study does not say what sampled it. Trials that
     failed or were pruned cost an evaluation and gave nothing. Raises InputError where there is no study, no finished
     trial, or the studies are not of one problem.
@@ -159,7 +159,7 @@ def _study_trace(name: str, trials: Sequence[Any], objectives: Sequence[Objectiv
         for place, objective in enumerate(objectives):
             values[objective.metric].append(float(trial.values[place]) if complete else math.nan)
     records = [t.user_attrs[RECORD] for t in trials if RECORD in t.user_attrs]
-    match = re.fullmatch(r"(.+?)[\s:_-]*(\d+)", name)
+    match = re.fullmatch(r"(.+?)[\s:_-]+(\d+)", name)
     seeds = {record["provenance"].get("seed") for record in records} - {None}
     seed = int(match[2]) if match else int(min(seeds, default=0))
     took = [record["provenance"]["seconds"] for record in records if "seconds" in record["provenance"]]

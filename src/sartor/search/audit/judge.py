@@ -23,6 +23,9 @@ from sartor.search.trace import RANDOM, Problem, Trace
 
 FORMAT = 1
 
+RESAMPLES = 500
+"""Resamples of the archs for the interval of tau."""
+
 FEWEST_RANDOM = 8
 """Random archs below which there is no average to improve on: P131 takes eight."""
 
@@ -215,7 +218,7 @@ def _tau(problem: Problem, traces: Sequence[Trace], drawn: bool) -> dict[str, An
     cheap = (1 if seen.maximise else -1) * ordered[:, 0]
     true = (1 if judged.maximise else -1) * ordered[:, 1]
     note = f"{len(ordered)} random archs" if drawn else f"{len(ordered)} archs that searches chose, not random ones"
-    return {"all": kendall_tau(cheap, true, resamples=1000, note=note), "top": top_tau(cheap, true)}
+    return {"all": kendall_tau(cheap, true, resamples=RESAMPLES, note=note), "top": top_tau(cheap, true)}
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any] | None:

@@ -49,4 +49,4 @@ def top_tau(cheap: ArrayLike, true: ArrayLike, *, share: float = 0.1, seed: int 
         note = f"{k} archs are too few: {math.ceil(FEWEST_AT_THE_TOP / share)} make {FEWEST_AT_THE_TOP} of them"
         return {"value": None, "n": k, "low": None, "high": None, "note": note}
     best = np.argsort(-b, kind="stable")[:k]
-    return kendall_tau(a[best], b[best], seed=seed, resamples=1000)
+    return kendall_tau(a[best], b[best], seed=seed, resamples=500)

@@ -210,7 +210,7 @@ def test_less_is_better_in_shifts_too():
 
 
 def test_numbers_keep_what_tells_seeds_apart():
-    assert [number(v) for v in (93.8256, 0.5, None, -2.0)] == ["93.83", "0.5", "–", "−2"]
+    assert [number(v) for v in (93.8256, 0.5, None, -2.0)] == ["93.83", "0.5000", "–", "−2.000"]
 
 
 def test_pictures_are_svg_or_a_page(tmp_path):

@@ -146,6 +146,7 @@ def test_studies_of_anyone(tmp_path: Path):
     before = path.read_bytes()
     problem, traces = read_searches_of(path)
     assert path.read_bytes() == before, "an audit does not write to what it reads"
+    assert list(tmp_path.iterdir()) == [path]
     assert sorted((t.strategy, t.seed) for t in traces) == [("random", 0), ("random", 1), ("tpe", 0), ("tpe", 1)]
     assert problem.objectives == (Objective("value 0"),)
     assert problem.verdict is None
@@ -200,7 +201,9 @@ def test_stores_of_our_own(tmp_path: Path, space: Space):
     for name in ("nsga2", "random"):
         with Store(path, name=name, choices=space.choices) as store:
             histories[name] = run(space, sometimes, name, 20, 3, store=store)
+    before = path.read_bytes()
     problem, traces = read_searches_of(path)
+    assert path.read_bytes() == before
     assert problem.objectives == ACCURACY_LATENCY
     for trace in traces:
         assert trace.seed == 3

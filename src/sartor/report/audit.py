@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sartor import __version__
+from sartor.errors import InputError
 from sartor.report.document import document
 from sartor.report.page import section, table
 from sartor.report.race import race_svg
@@ -23,7 +25,7 @@ _SECTIONS = ("searches", "ranks", "hygiene", "poison", "settings")
 
 def number(value: float | None, digits: int = 4) -> str:
     """A verdict in its own unit, as many digits as tell seeds apart."""
-    return "–" if value is None else f"{value:.{digits}g}".replace("-", "−")
+    return "–" if value is None else f"{value:#.{digits}g}".rstrip(".").replace("-", "−")
 
 
 def between(entry: Mapping[str, Any] | None, key: str, unit: str = "", form: str = ".2f") -> str:
@@ -97,7 +99,7 @@ def _results(found: Mapping[str, Any]) -> Cells:
     if arch := found["random_arch"]:
         spread = f"{number(arch['min'])} to {number(arch['max'])}, sd {number(arch['sd'], 2)}"
         share = between(arch["relative_improvement"], "mean", " %")
-        rows.append(["average random arch", str(arch["n"]), number(arch["mean"]), spread, share, "–", "–", "–"])
+        rows.append([f"average of {arch['n']:,} random archs", "–", number(arch["mean"]), spread, share, "–", "–", "–"])
     return "", "lrrlrlrr", heads, rows
 
 
@@ -200,7 +202,9 @@ def html_page(found: Mapping[str, Any], problem: Problem, traces: Sequence[Trace
     titles = {
         "searches": "Searches", "ranks": "Ranks", "hygiene": "Test data", "poison": "Poison", "settings": "Settings",
     }  # fmt: skip
-    picture = f"<figure>{race_svg(problem, traces)}</figure>"
+    picture = ""
+    with contextlib.suppress(InputError):  # no search found anything: the tables say so
+        picture = f"<figure>{race_svg(problem, traces)}</figure>"
     parts = [
         f"<section class=result><h1>{escape(headline(found))}</h1><p class=lead>{escape(_about(found))}</p></section>"
     ]

@@ -67,15 +67,18 @@ class Line:
 
 
 def lines_of(problem: Problem, traces: Sequence[Trace]) -> list[Line]:
-    """The verdict on the best so far of each strategy, over its seeds. A search that ended keeps what it found; where
-    some seeds have found nothing yet, the line has not begun."""
+    """The verdict on the best so far of each strategy, over its seeds. A search that ended keeps what it found; one
+    that has found nothing is worse than any other: a line begins where half of the seeds have found something."""
+    nothing = -math.inf if problem.judge.maximise else math.inf
     longest = max(len(t) for t in traces)
     x = np.unique(np.linspace(1, longest, min(longest, MOST_POINTS)).round().astype(np.int64))
     found = []
     for name in dict.fromkeys(t.strategy for t in traces):
         rows = [t.results(problem) for t in traces if t.strategy == name]
         held = np.array([[row[min(i, len(row)) - 1] for i in x.tolist()] for row in rows])
-        found.append(Line(name, len(rows), x, np.quantile(held, [0.25, 0.5, 0.75], axis=0)))
+        held[np.isnan(held)] = nothing
+        with np.errstate(invalid="ignore"):  # between two infinite ones there is no number, and none is drawn
+            found.append(Line(name, len(rows), x, np.quantile(held, [0.25, 0.5, 0.75], axis=0)))
     return found
 
 
@@ -101,11 +104,10 @@ def race_svg(problem: Problem, traces: Sequence[Trace], *, title: str | None = N
         height = top + PANEL + 66
     seeds = sorted({line.seeds for line in lines})
     many = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    said = f"Line: median of {many} seeds. " + ("Band: their middle half (quartiles)." if bands else "")
+    said = f"Line: median of {many} seeds. " + ("Band: their middle half (quartiles). " if bands else "")
     said = "One seed each: no spread is known. " if seeds == [1] else said
-    said += "It may get worse: no search sees what judges it." if problem.verdict else ""
+    said += "A line may get worse: no search sees what judges it." if problem.verdict else ""
     parts.append(f'<text class="small" x="{LEFT}" y="{height - 12}">{said}</text>')
-    parts.append(f'<text class="small" x="{WIDTH - RIGHT}" y="{height - 12}" text-anchor="end">evaluations</text>')
     if title:
         parts.append(f'<text class="title" x="{LEFT - 60}" y="24">{escape(title)}</text>')
     return (
@@ -200,6 +202,7 @@ def _panel(lines: Sequence[Line], styles: dict[str, str], scale: _Scale, top: in
         parts.append(f'<text class="small" x="{LEFT + 6}" y="{y - 5:.1f}">{escape(text)}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{right}" y1="{base}" y2="{base}"/>')
     whole = [t for t in nice_ticks(0, last, 6) if 1 <= t <= last and float(t).is_integer()]
+    parts.append(f'<text class="small" x="{right + 24}" y="{base + 21}">evaluations</text>')
     for tick in [1, *(t for t in whole if t - 1 > last / 20)]:
         x = across(tick)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 5}"/>')

@@ -159,8 +159,9 @@ def _open(path: Path, name: str, objectives: Sequence[Objective]) -> tuple[RDBSt
     return storage, study
 
 
-def read_only(path: Path) -> list[Study]:
-    """Every study of an SQLite file that any Optuna program wrote, without writing to it.
+@contextlib.contextmanager
+def read_only(path: Path) -> Iterator[list[Study]]:
+    """Every study of an SQLite file that any Optuna program wrote, to read without writing to it.
 
     Raises InputError where the file is none, or is damaged.
     """
@@ -170,13 +171,19 @@ def read_only(path: Path) -> list[Study]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name = f"file:{quote(str(Path(path).absolute()))}"
     url = sqlalchemy.engine.URL.create("sqlite", database=name, query={"mode": "ro", "uri": "true"})
+    storage = None
     try:
         storage = optuna.storages.RDBStorage(url.render_as_string(), skip_table_creation=True)
         names = optuna.get_all_study_names(storage)
-        return [optuna.load_study(study_name=name, storage=storage) for name in names]
+        yield [optuna.load_study(study_name=name, storage=storage) for name in names]
+    except InputError:
+        raise
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, ValueError, RuntimeError) as error:
         cause = str(error.__cause__ or error).splitlines()[0]
         raise InputError(f"{path} is no file of studies, or damaged ({cause}): name one that Optuna wrote") from error
+    finally:
+        if storage is not None:
+            storage.engine.dispose()
 
 
 @contextlib.contextmanager

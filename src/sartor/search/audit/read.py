@@ -110,16 +110,17 @@ def read_studies(path: Path) -> Searched:
     """
     problem: Problem | None = None
     traces: list[Trace] = []
-    for study in read_only(path):
-        trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-        if not trials:
-            continue
-        objectives = _objectives(study)
-        its = Problem(_space_of(study, trials), objectives)
-        if problem is not None and (differ := _differ(problem, its)):
-            raise InputError(f"{path} holds studies of two problems: {differ}; put them into files of their own")
-        problem = its
-        traces.append(_study_trace(study.study_name, trials, objectives))
+    with read_only(path) as studies:
+        for study in studies:
+            trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+            if not trials:
+                continue
+            objectives = _objectives(study)
+            its = Problem(_space_of(study, trials), objectives)
+            if problem is not None and (differ := _differ(problem, its)):
+                raise InputError(f"{path} holds studies of two problems: {differ}; put them into files of their own")
+            problem = its
+            traces.append(_study_trace(study.study_name, trials, objectives))
     if problem is None:
         raise InputError(
             f"{path} holds no study with a finished trial: name the file of a search that evaluated something"

@@ -564,6 +564,9 @@ def audit(
             verdict=verdict,
             data=data,
         )
+        for place in (json_out, out):
+            if place is not None:
+                write_atomic(place, "")  # before the work, not after it, it shows that there is no place for it
         found, problem, traces = audit_table(
             opened, chosen, budget or 100, seeds or 10,
             batch=batch or 8, poison=counts(poison), kind=poison_with or "copies",

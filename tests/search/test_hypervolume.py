@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from sartor.errors import InputError
 from sartor.search import pareto
+from sartor.search.contest import contest, summary
 from sartor.search.hypervolume import front_of, hypervolume, reference_of, shares
 from sartor.search.methods.linas import linas
 from sartor.search.named import run
 from sartor.search.objective import Objective, costs
+from sartor.search.tables.table import table_of
 from sartor.space import Choice, Space
 
 SIDE = 5  # small integers, so that ties and duplicates are common
@@ -128,6 +130,29 @@ def test_bad_volumes_and_limits_are_refused_in_one_line():
     for limits in ([1], [1, 2, 3], [1, math.nan], 3):
         with pytest.raises(InputError):
             pareto.within([[0, 0]], limits)
+
+
+def test_a_contest_of_three_objectives_knows_its_share_of_the_volume():
+    """All of a table is all of its volume, and what each evaluation added is what a volume of its own says."""
+    space = Space(tuple(Choice(f"x{i}", (0, 1, 2)) for i in range(3)))
+    rows = [
+        (dict(a), {"a": float(a["x0"]), "b": 2.0 - a["x0"] + a["x1"], "c": a["x2"] - a["x1"] + 3.0})
+        for a in space.every()
+    ]
+    objectives = [Objective("a", maximise=True), Objective("b"), Objective("c")]
+    table = table_of("three", space, rows, objectives, objectives[0])
+    (entry,) = contest(table, ["random"], 27, 1)
+    found = entry["hypervolume"]
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(1)
+    history = run(table.space, table.evaluate, "random", 27, 0, objectives=objectives)
+    everything = costs(history, objectives)
+    reference = reference_of(front_of(everything))
+    reference[0] = np.median(everything[:, 0])
+    whole = hypervolume(everything, reference)
+    assert found == pytest.approx([hypervolume(everything[: i + 1], reference) / whole for i in range(27)])
+    (line,) = summary(table, [entry])
+    assert line["hypervolume"][27] == pytest.approx(1)
 
 
 def test_linas_covers_more_of_three_objectives_than_random_search():

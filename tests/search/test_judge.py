@@ -191,8 +191,20 @@ def test_searches_that_found_nothing_are_counted():
     nothing = [trace("mine", s, [math.nan] * 10) for s in range(3)]
     found = audit(PROBLEM, [*nothing, *[trace("random", s, noise(s)) for s in range(3)]])
     line = line_of(found, "mine")
-    assert (line["found_nothing"], line["result"], line["beside_random"]) == (3, None, None)
+    assert (line["found_nothing"], line["result"]) == (3, None)
+    assert line["beside_random"]["mean_difference"] <= 0
     json.dumps(found, allow_nan=False)
+    neither = audit(PROBLEM, [*nothing, *[trace("random", s, [math.nan]) for s in range(3)]])
+    assert line_of(neither, "mine")["beside_random"] is None
+
+
+def test_failing_on_some_seeds_does_not_help():
+    """Equal to random search on six seeds and without a result on six: worse, not equal."""
+    random = [trace("random", s, noise(s)) for s in range(12)]
+    mine = [trace("mine", s, noise(s) if s % 2 else [math.nan] * 10) for s in range(12)]
+    test = line_of(audit(PROBLEM, [*mine, *random]), "mine")["beside_random"]
+    assert (test["n"], test["found_nothing"]) == (12, 6)
+    assert test["effect"] < 0
 
 
 def test_seeds_that_differ_are_paired_in_order():

@@ -88,18 +88,21 @@ def beside_random(
 ) -> dict[str, dict[str, Any]]:
     """Each strategy against random search, seed by seed, after as many evaluations as the shorter of the two made:
     ``significance.declared``, with ``evaluations`` and how seeds were ``paired``. Better is positive, whichever way the
-    verdict points. Strategies with nothing to compare are left out."""
+    verdict points. A search that found nothing counts as the worst result of either, and in ``found_nothing``; where no
+    search found anything at all, there is no entry."""
     sign = 1 if problem.judge.maximise else -1
     tests, about = {}, {}
     for name, group in rivals.items():
         pairs, how = pairs_of(group, random)
         cut = [(ours, theirs, min(len(ours), len(theirs))) for ours, theirs in pairs]
-        held = [(sign * a.results(problem)[n - 1], sign * b.results(problem)[n - 1], n) for a, b, n in cut]
-        usable = [(a, b, n) for a, b, n in held if math.isfinite(a) and math.isfinite(b)]
-        if usable:
-            a, b, lengths = zip(*usable, strict=True)
-            tests[name] = paired(a, b)
-            about[name] = {"evaluations": min(lengths), "paired": how, "left_out": len(held) - len(usable)}
+        held = np.array([[sign * t.results(problem)[n - 1] for t in pair] for *pair, n in cut]).reshape(-1, 2)
+        if np.isfinite(held).any():
+            nothing = ~np.isfinite(held)
+            held[nothing] = held[~nothing].min()  # leaving these seeds out would praise who fails on the hard ones
+            tests[name] = paired(held[:, 0], held[:, 1])
+            about[name] = {
+                "evaluations": min(n for *_, n in cut), "paired": how, "found_nothing": int(nothing.any(axis=1).sum()),
+            }  # fmt: skip
     return {name: {**test, **about[name]} for name, test in declared(tests).items()}
 
 

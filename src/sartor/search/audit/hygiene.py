@@ -59,7 +59,7 @@ def _chosen(problem: Problem, traces: Sequence[Trace]) -> dict[str, str]:
         return check(question, UNKNOWN, "there is no verdict but what was searched by")
     if not told:
         return check(question, UNKNOWN, "what was reported as the best was not written down")
-    turn = np.maximum if problem.verdict.maximise else np.minimum
+    turn = np.fmax if problem.verdict.maximise else np.fmin
     wrong = luck = 0.0
     for trace in told:
         assert trace.told is not None
@@ -70,5 +70,7 @@ def _chosen(problem: Problem, traces: Sequence[Trace]) -> dict[str, str]:
     if wrong:
         why = f"{wrong:.0f} of {len(told)} searches report another winner than the one their own evaluations name"
         return check(question, FOUL, why)
-    gift = "" if math.isnan(luck) else f"; choosing by it would have given {luck:.3g} more, which is not theirs to have"
+    gift = (
+        "" if math.isnan(luck) else f"; choosing by it would have told {luck:.3g} better, which is not theirs to have"
+    )
     return check(question, CLEAN, f"the winner is the best by {problem.objectives[0].metric}{gift}")

@@ -65,9 +65,10 @@ def poisoned(table: Table, instances: int, *, kind: str = COPIES) -> Poisoned:
     rows = _Rows(table, kind, {n: dict.fromkeys(o, least[n]) for n, o in bad.items()})
     space = table.space
     if isinstance(space, Listed):
-        archs = list(space.archs)
+        archs, whole = list(space.archs), Space(tuple(choices))
         for arch in space.archs:
-            archs += [arch.replace(**{n: o}) for n in arch for o in bad[n] if kind == WORST or arch[n] == least[n]]
+            replaced = [{**arch, n: o} for n in arch for o in bad[n] if kind == WORST or arch[n] == least[n]]
+            archs += [whole.canonical(options) for options in replaced]  # without what the bad option closes
         wider: Space = replace(space, choices=tuple(choices), archs=tuple(dict.fromkeys(archs)))
     else:
         wider = replace(space, choices=tuple(choices))

@@ -129,9 +129,9 @@ def test_files_of_seeds_are_read_together(runs, tmp_path: Path):
 
 def study(path: Path, name: str, sampler: optuna.samplers.BaseSampler, *, trials: int = 12, low: float = -3.0) -> None:
     def objective(trial: optuna.Trial) -> float:
-        x = trial.suggest_float("x", low, 3.0)
         if trial.number == 2:
             raise optuna.TrialPruned
+        x = trial.suggest_float("x", low, 3.0)
         return (x - 1) ** 2
 
     made = optuna.create_study(storage=f"sqlite:///{path}", study_name=name, sampler=sampler)

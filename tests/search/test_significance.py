@@ -64,12 +64,12 @@ def test_equal_histories_differ_in_nothing():
 
 
 def test_the_interval_holds_the_shift_as_often_as_it_says():
-    """Of 400 samples of eight from a heavy-tailed distribution, 95 %: within three standard errors."""
+    """Of 200 samples of eight from a heavy-tailed distribution, 95 %: within three standard errors."""
     rng, held = np.random.default_rng(0), 0
-    for _ in range(400):
+    for _ in range(200):
         test = paired(rng.standard_t(2, 8) + 0.7, np.zeros(8))
         held += test["low"] <= 0.7 <= test["high"]
-    assert held / 400 >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / 400)
+    assert held / 200 >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / 200)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -100,13 +100,13 @@ def test_what_is_declared():
 
 
 def test_noise_is_declared_a_difference_as_seldom_as_promised():
-    """Families of three comparisons of noise with noise: at the 5 % level, in no more than 5 % of 400 families."""
+    """Families of three comparisons of noise with noise: at the 5 % level, in no more than 5 % of 200 families."""
     rng, wrong = np.random.default_rng(1), 0
-    for _ in range(400):
+    for _ in range(200):
         base = rng.normal(size=9)
         tests = {str(i): paired(rng.normal(size=9), base) for i in range(3)}
         wrong += any(t["verdict"] in ("better", "worse") for t in declared(tests).values())
-    assert wrong / 400 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+    assert wrong / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
 
 
 def test_students_interval_is_scipys():

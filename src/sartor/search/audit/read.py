@@ -135,8 +135,9 @@ def _space_of(study: Any, trials: Sequence[Any]) -> str:
     if held:
         space = [held.get("choices"), held.get("data")]
         return f"{len(held.get('choices') or ())} choices, {_digest(space)}"
-    common = sorted(set.intersection(*(set(t.distributions) for t in trials)))
-    return f"{len(common)} parameters, {_digest([[name, str(trials[0].distributions[name])] for name in common])}"
+    drawn = [t.distributions for t in trials if t.distributions]  # others failed before they asked for anything
+    common = sorted(set.intersection(*map(set, drawn))) if drawn else []
+    return f"{len(common)} parameters, {_digest([[name, str(drawn[0][name])] for name in common])}"
 
 
 def _digest(value: object) -> str:

@@ -146,9 +146,9 @@ def test_poison_of_really_trained_cells(data_dir: Path):
 
 def depths(turn: float) -> Table:
     """Cells at three depths: at the deepest, ``turn`` of what makes a cell good makes it bad."""
-    space = Space((Choice("depth", (2, 8, 20)), *(Choice(f"op{i}", tuple(range(5))) for i in range(4))))
+    space = Space((Choice("depth", (2, 8, 20)), *(Choice(f"op{i}", tuple(range(4))) for i in range(4))))
     rng = np.random.default_rng(0)
-    worth = rng.random((4, 5))
+    worth = rng.random((4, 4))
     rows = []
     for arch in space.every():
         parts = [worth[i, int(arch[f"op{i}"])] for i in range(4)]
@@ -165,7 +165,7 @@ def test_a_gap_between_settings_is_seen_and_none_where_there_is_none():
     assert deep["tau"]["high"] < 0.8
     assert deep["tau"]["value"] == pytest.approx(ends["tau"]["value"])
     assert deep["kept"] < 1
-    assert deep["tau"]["n"] == 625
+    assert deep["tau"]["n"] == 256
     assert setting_gap(depths(1.0), "depth")[1]["tau"]["value"] < deep["tau"]["value"]
 
 
@@ -181,7 +181,7 @@ def test_archs_that_exist_in_one_setting_only_are_left_out():
     table = depths(0.0)
     few = {arch: row for arch, row in table.rows.items() if arch["depth"] != 20 or arch["op0"] == 0}
     sparse = table_of("sparse", table.space, [(dict(a), r) for a, r in few.items()], [VAL], VAL)
-    assert [e["tau"]["n"] for e in setting_gap(sparse, "depth")] == [625, 125, 125]
+    assert [e["tau"]["n"] for e in setting_gap(sparse, "depth")] == [256, 64, 64]
     none = {arch: row for arch, row in table.rows.items() if (arch["depth"] == 2) == (arch["op0"] == 0)}
     apart = table_of("apart", table.space, [(dict(a), r) for a, r in none.items()], [VAL], VAL)
     assert setting_gap(apart, "depth")[0]["tau"]["value"] is None

@@ -31,7 +31,7 @@ from sartor.serve.predict import metadata
 
 Outcome = subprocess.CompletedProcess[str]
 SARTOR = [sys.executable, "-m", "sartor.cli"]
-VERBS = ("fit", "show", "pick", "report", "predict", "prune", "measure", "systems")
+VERBS = ("fit", "show", "pick", "report", "predict", "prune", "measure", "search", "audit", "systems")
 
 
 # pytest tells its children how wide the terminal is; a program that reads a pipe is not told.
@@ -120,6 +120,17 @@ def test_completion_offers_the_verbs() -> None:
         ("search --table mine.csv --columns a --maximise b --strategy ,", "one, at least"),
         ("search --table mine.csv --columns a --maximise b --minimise b", "once"),
         ("search --table nb201:cifar10 --data no-such-folder", "no folder"),
+        ("search --table mine.csv --columns a --maximise b --plot race.png", ".svg"),
+        ("audit", "SOURCES"),
+        ("audit runs.json --table nb201:cifar10", "SOURCES"),
+        ("audit runs.json --budget 10 --seeds 3", "--budget, --seeds are for --table"),
+        ("audit runs.json", "cannot read runs.json"),
+        ("audit .", "not a run"),
+        ("audit runs.json -o audit.pdf", "audit.html"),
+        ("audit --table nb201:cifar10 --random mine", "--random"),
+        ("audit --table nb201:cifar10 --poison-with worst", "--poison"),
+        ("audit --table nb201:cifar10 --poison 0", "1,3"),
+        ("audit --table nb301", "unknown table"),
     ],
 )
 def test_wrong_words_are_one_line(words: str, said: str, tmp_path: Path) -> None:
@@ -158,6 +169,33 @@ def test_search(tmp_path: Path) -> None:
         assert entry["evaluations"] == len(entry["best_so_far"]) == 9
         assert entry["best_so_far"][-1] == pytest.approx(5.4)
         assert entry["hypervolume"][-1] == pytest.approx(1)
+
+
+def test_a_search_is_drawn_and_audited(tmp_path: Path) -> None:
+    rows = [f"{d},{w},{d * w % 17},{d * w % 13}" for d in range(1, 11) for w in range(8)]
+    (tmp_path / "mine.csv").write_text("\n".join(["depth,width,val,test", *rows]) + "\n")
+    table = "--table mine.csv --columns depth,width --maximise val --verdict max:test --budget 12"
+    words = f"search {table} --strategy random,local --seeds 6 --json runs.json --plot race.svg"
+    outcome = run(*words.split(), cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "beside random at 12" in outcome.stdout
+    assert (tmp_path / "race.svg").read_text().startswith("<svg")
+    few = run(*f"search {table} --strategy random,local --seeds 2".split(), cwd=tmp_path)
+    assert "too few seeds" in few.stdout
+    assert "--seeds 6 or more" in few.stdout
+    read = run(*["audit", "runs.json", "-o", "audit.html", "--json", "audit.json"], cwd=tmp_path)
+    assert read.returncode == 0, read.stderr
+    found = json.loads((tmp_path / "audit.json").read_text())
+    assert found["problem"]["name"] == "mine.csv"
+    assert {line["strategy"]: line["seeds"] for line in found["strategies"]} == {"random": 6, "local": 6}
+    for said in ("beside random search", "Kendall's tau", "no search saw test data"):
+        assert said in read.stdout
+        assert said.replace("'", "&#x27;") in (tmp_path / "audit.html").read_text()
+    spot = run(*f"audit {table} --strategy local --seeds 3 --poison 1 --setting depth".split(), cwd=tmp_path)
+    assert spot.returncode == 0, spot.stderr
+    for said in ("too few seeds", "evaluations on poison", "Do ranks hold in another setting?"):
+        assert said in spot.stdout
+    assert_one_line(run("audit", "mine.csv", cwd=tmp_path), 2, "mine.csv")
 
 
 def test_systems() -> None:

@@ -53,6 +53,14 @@ def names(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
+def counts(text: str | None) -> list[int]:
+    """``1, 3`` → 1 and 3; none where nothing is given."""
+    found = names(text)
+    if any(not part.isdecimal() or int(part) < 1 for part in found):
+        raise InputError(f"{text!r} are no counts: write whole numbers such as 1,3")
+    return [int(part) for part in found]
+
+
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="The folder a fit wrote.")]
 MaxLatency = Annotated[
     float | None,
@@ -67,6 +75,10 @@ MaxMacs = Annotated[
 MaxMemory = Annotated[
     int | None,
     typer.Option("--max-memory", metavar="512KB", parser=quantity("size"), help="Peak memory of activations."),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="OUT.svg|.html", help="Draw the best so far: median and quartiles over seeds."),
 ]
 Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads the runtime may use while it is timed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -182,13 +182,17 @@ def with_progress(items: Iterable[T], total: int) -> Iterator[T]:
 
 def print_contest(searched: Searched, lines: Sequence[Mapping[str, Any]]) -> None:
     """Strategies side by side, the one that needed the fewest evaluations first."""
+    from sartor.report.audit import said_of
+
     if searched.note:
         print(searched.note)
     places = list(lines[0]["regret"])
     volumes = "hypervolume" in lines[0]
     wanted = searched.best + (-searched.near if searched.verdict.maximise else searched.near)
     columns = [f"regret at {place}" for place in places] + [f"front at {p}" for p in places if volumes]
-    drawn = table("strategy", f"evaluations to {wanted:.4g}", "reached", *columns, "ms each")
+    tested = any(line["beside_random"] for line in lines)
+    beside = [f"beside random at {places[-1]}"] if tested else []
+    drawn = table("strategy", f"evaluations to {wanted:.4g}", "reached", *columns, *beside, "ms each")
 
     def order(line: Mapping[str, Any]) -> tuple[float, float]:
         return line["near"]["median"] or float("inf"), line["regret"][places[-1]]
@@ -200,9 +204,23 @@ def print_contest(searched: Searched, lines: Sequence[Mapping[str, Any]]) -> Non
         cells += [f"{100 * line['hypervolume'][place]:.2f} %" for place in places if volumes]
         spread = middle if middle == "never" else f"{middle} ({low} to {high})"
         reached = f"{near['reached']} of {line['seeds']}"
+        cells += [said_of(line["beside_random"])] if tested else []
         drawn.add_row(line["strategy"], spread, reached, *cells, f"{line['ms_an_evaluation']:.2f}")
     print(f"{searched.name}: {len(searched.rows):,} archs, {searched.verdict.metric} is the verdict")
     print_rich(drawn)
+    tests = [line["beside_random"] for line in lines if line["beside_random"]]
+    if any(test["verdict"] == "too few seeds" for test in tests):
+        from sartor.search.audit.significance import seeds_needed
+
+        print(f"too few seeds to tell anything from luck: give --seeds {seeds_needed(len(tests))} or more")
+
+
+def print_audit(found: Mapping[str, Any]) -> None:
+    """Whether searches were worth it, on one page."""
+    from sartor.report.audit import terminal_page
+
+    for part in terminal_page(found):
+        print_rich(part)
 
 
 def print_systems(systems: Sequence[System], as_json: bool) -> None:

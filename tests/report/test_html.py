@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from report.fabricated import evidence, fabricate_run, front_records, png, run_info
 from sartor.errors import InputError
 from sartor.report.charts import confusion_figure
+from sartor.report.document import POLICY
 from sartor.report.files import RunFiles, read_run
-from sartor.report.html import POLICY, render, write_report
+from sartor.report.html import render, write_report
 from sartor.report.mistakes import png_width
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "line", "path", "circle"}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from contracts.strategy import CONDITIONAL, FLAT, InMemory
 from sartor.errors import InputError
+from sartor.recipes.audit import audit_table
 from sartor.records import Arch, Record
 from sartor.search import run, strategies
 from sartor.search.contest import contest, summary
@@ -311,6 +312,9 @@ def test_a_table_with_epochs(data_dir: Path) -> None:
         assert entry["evaluations"] == 30 if entry["strategy"] == "random" else entry["evaluations"] > 60
     assert lines["bohb"]["regret"][30] < 0.5 * lines["random"]["regret"][30]
     assert lines["hyperband"]["regret"][30] < lines["random"]["regret"][30]
+
+    with pytest.raises(InputError, match="has fidelities: audit and draw"):
+        audit_table(table, ["bohb"], 30, 4)
 
     order = sorted(plain.rows, key=lambda a: table.evaluate(Arch({**a, FIDELITY: 12}))["accuracy"])
     history = [

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sartor.disk import write_atomic
 from sartor.report import evidence, story
+from sartor.report.document import document
 from sartor.report.figure import front_svg
 from sartor.report.files import RunFiles, read_run
 from sartor.report.front import front
@@ -19,9 +20,6 @@ from sartor.report.headline import headline
 from sartor.report.mistakes import mistakes
 from sartor.report.page import Page
 from sartor.report.page_script import SCRIPT
-from sartor.report.page_style import STYLE
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 
 _SECTIONS = ("front", "mistakes", "search", "tried", "time", "curves", "provenance")
 
@@ -51,28 +49,12 @@ def render(run: RunFiles) -> str:
         evidence.provenance(page),
     ]
     body = "\n".join(part for part in parts if part)
-    links = "".join(f"<a href='#{name}'>{name}</a>" for name in _SECTIONS if f"<section id={name}>" in body)
     name = escape(str(page.data.get("name", run.path.name)))
-    return f"""<!doctype html>
-<html lang=en>
-<head>
-<meta charset=utf-8>
-<meta name=viewport content="width=device-width, initial-scale=1">
-<meta http-equiv=Content-Security-Policy content="{POLICY}">
-<title>Sartor · {name}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header class=top><div><b>Sartor</b> &nbsp;{name}</div><nav>{links}</nav></header>
-<main><hr class=stitch>
-{body}
-</main>
-<footer><hr class=stitch><p>Written by Sartor {escape(str(run.info.get("sartor", "")))} from the files of
-<code>{escape(run.path.name)}</code>. This page makes no request to anywhere.</p></footer>
-{_scripts(page)}
-</body>
-</html>
-"""
+    footer = (
+        f"Written by Sartor {escape(str(run.info.get('sartor', '')))} from the files of\n"
+        f"<code>{escape(run.path.name)}</code>."
+    )
+    return document(name, body, _SECTIONS, footer, _scripts(page))
 
 
 def _picture(page: Page) -> str:

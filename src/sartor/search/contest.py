@@ -11,22 +11,25 @@ import numpy as np
 
 from sartor.errors import InputError
 from sartor.records import Record
-from sartor.search import pareto
+from sartor.search.audit.judge import beside_random
+from sartor.search.hypervolume import front_of, hypervolume, reference_of, shares
 from sartor.search.named import run, strategy_of
 from sartor.search.objective import costs
 from sartor.search.tables.table import Table
+from sartor.search.trace import RANDOM, Trace
 from sartor.space.fidelity import Fidelities
 
 
 def contest(
-    table: Table, strategies: Sequence[str], budget: int, seeds: int, *, batch: int = 1
+    table: Table, strategies: Sequence[str], budget: int, seeds: int, *, batch: int = 1, first_seed: int = 0
 ) -> Iterator[dict[str, Any]]:
     """One object for each strategy and seed: ``strategy``, ``seed``, ``evaluations``, ``best_so_far`` (the verdict on
-    the best by what the search may see, after each evaluation), ``hypervolume`` (of two objectives: the share of the
-    whole table's, after each evaluation) and ``seconds``, which are the strategy's own: a table answers for nothing.
+    the best by what the search may see, after each evaluation), ``hypervolume`` (of two objectives or three: the share
+    of the whole table's, after each evaluation) and ``seconds``, which are the strategy's own: a table answers for
+    nothing. For ``sartor audit``: the ``problem``, and the ``values`` of every evaluation, the verdict among them.
 
     Of a table with fidelities ``budget`` is in full evaluations, ``best_so_far`` is after each that has been paid for,
-    and there is no hypervolume.
+    and there is nothing for an audit, nor a hypervolume.
 
     Strategies take turns, seed by seed. Raises InputError for unknown strategies and fewer than one seed or evaluation.
     """
@@ -34,7 +37,8 @@ def contest(
         raise InputError(f"a contest needs an evaluation and a seed, at least, not {budget} and {seeds}")
     for name in strategies:
         strategy_of(name)
-    return (_one(table, name, budget, seed, batch) for seed in range(seeds) for name in strategies)
+    its = range(first_seed, first_seed + seeds)
+    return (_one(table, name, budget, seed, batch) for seed in its for name in strategies)
 
 
 def _one(table: Table, strategy: str, budget: int, seed: int, batch: int) -> dict[str, Any]:
@@ -59,8 +63,13 @@ def _one(table: Table, strategy: str, budget: int, seed: int, batch: int) -> dic
         "best_so_far": _by_cost(table, history, best) if several else best,
         "seconds": seconds,
     }
-    if not several and len(table.objectives) == 2 and (shares := _volumes(table, costs(history, table.objectives))):
-        entry["hypervolume"] = shares
+    if several:
+        return entry
+    problem = table.problem
+    entry["problem"] = problem.to_dict()
+    entry["values"] = {m: [table.rows[record.arch][m] for record in history] for m in problem.metrics}
+    if len(table.objectives) in (2, 3) and (volumes := _volumes(table, costs(history, table.objectives))):
+        entry["hypervolume"] = volumes
     return entry
 
 
@@ -76,7 +85,8 @@ def _by_cost(table: Table, history: Sequence[Record], best: Sequence[float]) -> 
 def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each strategy: ``near``, the evaluations until the verdict is, and stays, as near to the best as the table
     asks (median over seeds, quartiles, ``reached`` in how many), ``mean_of_reached``, ``regret`` (mean distance from
-    the best) after a quarter, half and all of the evaluations, and ``ms_an_evaluation``."""
+    the best) after a quarter, half and all of the evaluations, ``ms_an_evaluation``, and ``beside_random``, where that
+    is among them and there are no fidelities (``search.audit.judge.beside_random``)."""
     sign = 1 if table.verdict.maximise else -1
     found = []
     for name in dict.fromkeys(entry["strategy"] for entry in runs):
@@ -98,12 +108,23 @@ def summary(table: Table, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]
             "ms_an_evaluation": 1000 * sum(entry["seconds"] for entry in mine) / max(1, evaluations),
         }
         if "hypervolume" in mine[0]:
-            shares = {
+            line["hypervolume"] = {
                 p: float(np.mean([e["hypervolume"][min(p, len(e["hypervolume"])) - 1] for e in mine])) for p in places
             }
-            line["hypervolume"] = shares
         found.append(line)
-    return found
+    beside = _beside_random(table, runs)
+    return [{**line, "beside_random": beside.get(line["strategy"])} for line in found]
+
+
+def _beside_random(table: Table, runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    if RANDOM not in {entry["strategy"] for entry in runs} or isinstance(table.space, Fidelities):
+        return {}
+    groups: dict[str, list[Trace]] = {}
+    for entry in runs:
+        trace = Trace(entry["strategy"], entry["seed"], entry["values"])
+        groups.setdefault(trace.strategy, []).append(trace)
+    random = groups.pop(RANDOM)
+    return beside_random(table.problem, groups, random)
 
 
 def _until(away: Sequence[float], near: float) -> float:
@@ -120,18 +141,8 @@ def _volumes(table: Table, points: np.ndarray) -> list[float]:
     """The share of the table's hypervolume after each evaluation: from its median in the first objective, and from a
     tenth of the front's extent beyond its dearest, which else would count for nothing. Empty where there is none."""
     everything = np.array([[o.cost(row[o.metric]) for o in table.objectives] for row in table.rows.values()])
-    front = everything[pareto.nondominated(everything)]
-    beyond = 0.1 * float(np.ptp(front[:, 1])) or 1.0
-    reference = np.array([np.median(everything[:, 0]), front[:, 1].max() + beyond])
-    whole = pareto.hypervolume_2d(front, reference)
-    if whole <= 0:
-        return []
-    shares: list[float] = []
-    alive = np.zeros((0, 2))
-    for point in points:
-        if not len(alive) or not (alive <= point).all(axis=1).any():
-            alive = np.vstack([alive[~(point <= alive).all(axis=1)], point])
-            shares.append(pareto.hypervolume_2d(alive, reference) / whole)
-        else:
-            shares.append(shares[-1])
-    return shares
+    front = front_of(everything)
+    reference = reference_of(front)
+    reference[0] = np.median(everything[:, 0])
+    whole = hypervolume(front, reference)
+    return shares(points, reference, whole) if whole > 0 else []

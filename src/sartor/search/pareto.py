@@ -1,4 +1,4 @@
-"""Dominance and what follows from it: fronts, ranks, crowding, hypervolume, the knee.
+"""Dominance and what follows from it: fronts, ranks, crowding, limits, the knee, gains. Volumes: ``hypervolume.py``.
 
 Every function takes costs: a float array ``[n, m]`` of n points and m objectives, all minimised. Turn records into
 costs with ``sartor.search.objective.costs``, which flips what is maximised.
@@ -16,7 +16,8 @@ from sartor.errors import InputError
 Costs = NDArray[np.float64]
 
 
-def _points(costs: object, m: int | None = None) -> Costs:
+def checked(costs: object, m: int | None = None) -> Costs:
+    """``costs`` as an array ``[n, m]``. Raises InputError for another shape, and NaN."""
     array = np.asarray(costs, dtype=np.float64)
     if array.size == 0:
         array = array.reshape(0, m or (array.shape[1] if array.ndim == 2 else 2))
@@ -39,7 +40,7 @@ def ranks(costs: object) -> NDArray[np.int64]:
     Two objectives take O(n log n): in lexicographic order a point's rank is the first front whose lowest second cost
     so far is above it, and these lows ascend with the rank. More objectives take NSGA-II's O(m n²), vectorised.
     """
-    points = _points(costs)
+    points = checked(costs)
     if points.shape[1] == 2:
         return _ranks_2d(points)
     result = np.full(len(points), -1, dtype=np.int64)
@@ -85,7 +86,7 @@ def crowding(costs: object) -> NDArray[np.float64]:
     The sum over objectives of the gap between a point's neighbours, relative to the objective's range.
     Deb et al., NSGA-II (10.1109/4235.996017), section III-B.
     """
-    points = _points(costs)
+    points = checked(costs)
     n, m = points.shape
     distance = np.zeros(n)
     if n == 0:
@@ -105,7 +106,7 @@ def hypervolume_2d(costs: object, reference: object) -> float:
 
     Points that do not beat the reference in both objectives add nothing.
     """
-    points = _points(costs, 2)
+    points = checked(costs, 2)
     corner = np.asarray(reference, dtype=np.float64)
     points = points[(points < corner).all(axis=1)]
     area, ceiling = 0.0, float(corner[1])
@@ -117,13 +118,26 @@ def hypervolume_2d(costs: object, reference: object) -> float:
     return float(area)
 
 
+def within(costs: object, limits: object) -> NDArray[np.bool_]:
+    """Mask ``[n]`` of the points ``[n, m]`` that no cost of takes over its limit ``[m]``; infinity is no limit.
+
+    The constraints of the epsilon-constraint method (Haimes et al. 1971, 10.1109/TSMC.1971.4308298): one objective is
+    minimised over what is left. Raises InputError where the limits are not one for each objective, or NaN.
+    """
+    bounds = np.asarray(limits, dtype=np.float64)
+    points = checked(costs, len(bounds) if bounds.ndim == 1 and len(bounds) else None)
+    if bounds.shape != points.shape[1:] or np.isnan(bounds).any():
+        raise InputError(f"{points.shape[1]} objectives need as many limits, none of them NaN, not {bounds.tolist()}")
+    return np.asarray((points <= bounds).all(axis=1))
+
+
 def knee(costs: object) -> int:
     """Index of the front's knee: the point furthest below the line through the front's two ends.
 
     Both objectives are scaled to [0, 1] over the front ``[n, 2]`` first. With one or two points on the front, or
     none below the line, the point nearest to the ideal corner. Raises InputError when there are no points.
     """
-    points = _points(costs, 2)
+    points = checked(costs, 2)
     if not len(points):
         raise InputError("a knee needs at least one point")
     members = np.flatnonzero(nondominated(points))
@@ -137,14 +151,14 @@ def knee(costs: object) -> int:
 
 
 def spread(costs: Costs, reference: object, base: Costs, n: int) -> list[int]:
-    """Up to n indices of ``costs`` ``[k, 2]`` that add most hypervolume to ``base``, one at a time, best first.
+    """Up to n indices of ``costs`` ``[k, m]``, m 2 or 3, that add most hypervolume to ``base``, one at a time.
 
-    Greedy, because exact subset choice is exponential and hypervolume is submodular: greedy is within 1 - 1/e.
-    Stops early when nothing adds anything.
+    Best first. Greedy, because exact subset choice is exponential and hypervolume is submodular: greedy is within
+    1 - 1/e. Stops early when nothing adds anything.
     """
     corner = np.asarray(reference, dtype=np.float64)
-    pool = _points(costs, 2)
-    held = _points(base, 2)
+    pool = checked(costs, len(corner))
+    held = checked(base, len(corner))
     held = held[(held < corner).all(axis=1)]
     chosen: list[int] = []
     for _ in range(min(n, len(pool))):
@@ -158,14 +172,29 @@ def spread(costs: Costs, reference: object, base: Costs, n: int) -> list[int]:
 
 
 def gains(costs: Costs, reference: object, base: Costs) -> NDArray[np.float64]:
-    """Hypervolume ``[k]`` that each point of ``costs`` ``[k, 2]`` alone would add to ``base`` ``[n, 2]``.
+    """Hypervolume ``[k]`` that each point of ``costs`` ``[k, m]``, m 2 or 3, alone would add to ``base`` ``[n, m]``.
 
-    The region below the reference and not dominated by ``base`` is a staircase of vertical strips, each with its own
-    ceiling; a point gains from a strip its width right of the point times its height above the point.
+    Of two objectives, the region below the reference and not dominated by ``base`` is a staircase of vertical strips,
+    each with its own ceiling; a point gains from a strip its width right of the point times its height above the point.
+    Of three, it is a stack of such regions, one between each two of the base's third costs.
     """
     corner = np.asarray(reference, dtype=np.float64)
+    base = base[(base < corner).all(axis=1)]
+    if len(corner) == 2:
+        return _gains_2d(costs, corner, base)
+    levels = np.unique(base[:, 2])
+    total = np.zeros(len(costs))
+    for low, high in zip(np.concatenate([[-np.inf], levels]), np.concatenate([levels, [corner[2]]]), strict=True):
+        thickness = np.clip(high - np.maximum(costs[:, 2], low), 0, None)
+        reaching = thickness > 0
+        below = base[base[:, 2] <= low, :2]
+        total[reaching] += thickness[reaching] * _gains_2d(costs[reaching, :2], corner[:2], below)
+    return total
+
+
+def _gains_2d(costs: Costs, corner: NDArray[np.float64], base: Costs) -> NDArray[np.float64]:
     steps = base[nondominated(base)] if len(base) else base
-    steps = np.unique(steps[(steps < corner).all(axis=1)], axis=0)  # first costs ascend, second ones descend
+    steps = np.unique(steps, axis=0)  # first costs ascend, second ones descend
     left = np.concatenate([[-np.inf], steps[:, 0]])
     right = np.concatenate([steps[:, 0], [corner[0]]])
     ceiling = np.concatenate([[corner[1]], steps[:, 1]])

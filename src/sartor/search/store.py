@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sartor.disk import make_dir
 from sartor.errors import InputError
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 FORMAT = 1
-_RECORD = "sartor.record"
-_IDENTITY = "sartor.identity"
+RECORD = "sartor.record"
+IDENTITY = "sartor.identity"
 
 
 class Store:
@@ -69,9 +70,9 @@ class Store:
         make_dir(self.path.parent)
         with _one_line(self.path):
             self._storage, self._study = _open(self.path, name, self.objectives)
-            held = self._study.user_attrs.get(_IDENTITY)
+            held = self._study.user_attrs.get(IDENTITY)
             if held is None:
-                self._study.set_user_attr(_IDENTITY, expected)
+                self._study.set_user_attr(IDENTITY, expected)
             elif held != expected:
                 changed = sorted(k for k in held.keys() | expected.keys() if held.get(k) != expected.get(k))
                 raise InputError(
@@ -125,12 +126,12 @@ class Store:
             distributions={
                 name: optuna.distributions.CategoricalDistribution(self._choices[name].options) for name in params
             },
-            user_attrs={_RECORD: record.to_dict()},
+            user_attrs={RECORD: record.to_dict()},
         )
 
     def _read(self) -> list[Record]:
         trials = self._study.get_trials(deepcopy=False)
-        return [Record.from_dict(trial.user_attrs[_RECORD]) for trial in trials if _RECORD in trial.user_attrs]
+        return [Record.from_dict(trial.user_attrs[RECORD]) for trial in trials if RECORD in trial.user_attrs]
 
 
 def _open(path: Path, name: str, objectives: Sequence[Objective]) -> tuple[RDBStorage, Study]:
@@ -156,6 +157,33 @@ def _open(path: Path, name: str, objectives: Sequence[Objective]) -> tuple[RDBSt
         load_if_exists=True,
     )
     return storage, study
+
+
+@contextlib.contextmanager
+def read_only(path: Path) -> Iterator[list[Study]]:
+    """Every study of an SQLite file that any Optuna program wrote, to read without writing to it.
+
+    Raises InputError where the file is none, or is damaged.
+    """
+    import optuna
+    import sqlalchemy
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    name = f"file:{quote(str(Path(path).absolute()))}"
+    url = sqlalchemy.engine.URL.create("sqlite", database=name, query={"mode": "ro", "uri": "true"})
+    storage = None
+    try:
+        storage = optuna.storages.RDBStorage(url.render_as_string(), skip_table_creation=True)
+        names = optuna.get_all_study_names(storage)
+        yield [optuna.load_study(study_name=name, storage=storage) for name in names]
+    except InputError:
+        raise
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, ValueError, RuntimeError) as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(f"{path} is no file of studies, or damaged ({cause}): name one that Optuna wrote") from error
+    finally:
+        if storage is not None:
+            storage.engine.dispose()
 
 
 @contextlib.contextmanager

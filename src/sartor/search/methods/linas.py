@@ -173,7 +173,7 @@ def _choose(
     """Up to n indices: first what adds hypervolume to the evaluated front, then by rank and crowding."""
     chosen: list[int] = []
     within = np.flatnonzero(excess <= 0)
-    if len(objectives) == 2 and len(within):
+    if len(objectives) in (2, 3) and len(within):
         base = costs([r for r in usable if budget is None or budget.excess(r.metrics) <= 0], objectives)
         reference = _reference(base if len(base) else cost[within], cost[within])
         chosen = [int(within[i]) for i in pareto.spread(cost[within], reference, base, n)]

@@ -9,6 +9,7 @@ from functools import cached_property
 from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search.objective import Objective
+from sartor.search.trace import Problem
 from sartor.space import Space
 from sartor.space.fidelity import Fidelities
 from sartor.space.listed import Listed
@@ -57,6 +58,16 @@ class Table:
                 best = record
             found.append(self.judge(best.arch))
         return found
+
+    @property
+    def problem(self) -> Problem:
+        """What is searched here, for an audit and for pictures. Raises InputError where there are fidelities: they hold
+        evaluations against each other that cost the same."""
+        if isinstance(self.space, Fidelities):
+            raise InputError(f"{self.name} has fidelities: audit and draw the table without them")
+        unseen = self.verdict.metric not in {o.metric for o in self.objectives}
+        verdict = self.verdict if unseen else None
+        return Problem(self.name, self.objectives, verdict, len(self.rows), self.best, self.near)
 
     @cached_property
     def best(self) -> float:

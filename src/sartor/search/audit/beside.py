@@ -1,46 +1,24 @@
-"""Whether a search was worth it: beside random archs at equal cost, and with the rank correlation of its evaluation.
+"""Two histories of one space side by side: a search, and random archs at equal cost.
 
-Li & Talwalkar (P209, arXiv:1902.07638): random search at equal cost. Yang et al. (P131, arXiv:1912.12522): improvement
-over the average random arch of the same space under the same protocol. Everything returned is JSON-able.
+Li & Talwalkar (arXiv:1902.07638) and Yu et al. (P209, arXiv:1902.08142): random search at equal cost. Yang et al.
+(P131, arXiv:1912.12522): improvement over the average random arch of the same space under the same protocol. Everything
+returned is JSON-able.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sartor.errors import InputError
-from sartor.predict.light import kendall
 from sartor.records import Arch, Record
 from sartor.search import pareto
 from sartor.search.loop import Records, search
 from sartor.search.methods.random import random_search
 from sartor.search.objective import ACCURACY_LATENCY, Objective, costs, measured
 from sartor.space.space import Space
-
-
-def kendall_tau(
-    cheap: ArrayLike, true: ArrayLike, *, seed: int = 0, resamples: int = 2000, level: float = 0.95, note: str = ""
-) -> dict[str, Any]:
-    """Kendall's tau-b of a cheap evaluation ``[n]`` with the true one ``[n]``, and its bootstrap interval.
-
-    ``{"value", "n", "low", "high", "note"}``; value and bounds are None where there is too little to tell (fewer than
-    three archs, or a constant list). The interval is the percentile bootstrap over archs.
-    """
-    a, b = np.asarray(cheap, dtype=np.float64), np.asarray(true, dtype=np.float64)
-    value = kendall(a, b)
-    n = len(a)
-    if n < 3 or math.isnan(value):
-        return {"value": None, "n": n, "low": None, "high": None, "note": note or "too few different archs to tell"}
-    rng = np.random.default_rng(seed)
-    rows = [index for index in (rng.integers(0, n, n) for _ in range(resamples)) if len(set(index.tolist())) > 1]
-    taus = np.array([kendall(a[index], b[index]) for index in rows])
-    low, high = np.nanquantile(taus, [(1 - level) / 2, (1 + level) / 2])
-    return {"value": value, "n": n, "low": float(low), "high": float(high), "note": note}
 
 
 def random_at_equal_cost(

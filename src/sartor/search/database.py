@@ -71,7 +71,10 @@ class Database:
 
         def locked(connection: Connection) -> T:
             if self.is_file:
-                connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                level = "FULL" if durable else "NORMAL"
+                if connection.info.get("synchronous") != level:  # kept with the connection
+                    connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+                    connection.info["synchronous"] = level
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 if not durable:

@@ -92,7 +92,7 @@ class Store:
 
     def look(self) -> list[Row]:
         """Read what other processes have finished; returns what is planned and not finished, first to last."""
-        found = self.database.read(lambda connection: list(self.trials.rows(connection, self._finished_to)))
+        found = self.database.read(lambda connection: self.trials.rows(connection, self._finished_to))
         with self.database.one_line():
             self._rows |= {row.trial: Record.from_dict(row.value) for row in found if row.key == RECORD}
         planned = [row for row in found if row.key == PLAN]
@@ -114,9 +114,7 @@ class Store:
                     f"{self.database.where} holds evaluations that workers began and did not finish: "
                     "go on with sartor.search.run, which gives them to someone"
                 )
-            trial = self.trials.add(connection, record.arch, RECORD, record.to_dict())
-            self.trials.finish(connection, trial, record, begun=False)
-            return trial
+            return self.trials.record(connection, record)
 
         trial = self.database.transact(add, study=self.trials.study)
         self._rows[trial] = record

@@ -8,7 +8,7 @@ an arch is what it would show of a trial of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +24,7 @@ PLAN = "sartor.plan"
 
 
 class Row(NamedTuple):
-    """A trial's one attribute: ``key`` is RECORD or PLAN."""
+    """A trial's one attribute: ``key`` is RECORD or PLAN. ``trial`` is its number among the trials of all studies."""
 
     trial: int
     key: str
@@ -39,57 +39,89 @@ class Trials:
 
     def __init__(self, study: int, objectives: Sequence[Objective], choices: Sequence[Choice]):
         import optuna
+        import sqlalchemy
         from optuna.storages._rdb import models
 
         self.study = study
         self.objectives = tuple(objectives)
         self._utc = hasattr(models.TrialModel, "_datetime_start_utc")  # Optuna 4 keeps local time, 5 keeps UTC
-        self._trials, self._params, self._values, self._attributes = (
-            model.__table__
-            for model in (
-                models.TrialModel,
-                models.TrialParamModel,
-                models.TrialValueModel,
-                models.TrialUserAttributeModel,
-            )
-        )
-        self._finite = models.TrialValueModel.TrialValueType.FINITE
         self._state = optuna.trial.TrialState
+        self._finite = models.TrialValueModel.TrialValueType.FINITE
         kinds = {choice.name: optuna.distributions.CategoricalDistribution(choice.options) for choice in choices}
         self._distributions = {n: optuna.distributions.distribution_to_json(kind) for n, kind in kinds.items()}
         self._places: dict[str, dict[tuple[type, Option], float]] = {
             c.name: {(type(o), o): kinds[c.name].to_internal_repr(o) for o in c.options} for c in choices
         }
-
-    def rows(self, connection: Connection, after: int) -> Iterator[Row]:
-        """Ours, of trials with a number of their own greater than ``after``, in the order they were made."""
-        import sqlalchemy
-
-        attributes, trials = self._attributes.c, self._trials.c
-        query = (
-            sqlalchemy.select(trials.trial_id, attributes.key, attributes.value_json)
-            .join_from(self._trials, self._attributes, attributes.trial_id == trials.trial_id)
-            .where(trials.study_id == self.study, trials.trial_id > after, attributes.key.in_((RECORD, PLAN)))
-            .order_by(trials.trial_id)
+        trials, attributes = models.TrialModel.__table__, models.TrialUserAttributeModel.__table__
+        values, params = models.TrialValueModel.__table__, models.TrialParamModel.__table__
+        # Built once: building a statement takes as long as running it.
+        self._rows = (
+            sqlalchemy.select(trials.c.trial_id, attributes.c.key, attributes.c.value_json)
+            .join_from(trials, attributes, attributes.c.trial_id == trials.c.trial_id)
+            .where(trials.c.study_id == study, trials.c.trial_id > sqlalchemy.bindparam("after"))
+            .where(attributes.c.key.in_((RECORD, PLAN)))
+            .order_by(trials.c.trial_id)
         )
-        return (Row(trial, key, json.loads(text)) for trial, key, text in connection.execute(query))
-
-    def add(self, connection: Connection, arch: Arch, key: str, value: dict[str, Any]) -> int:
-        """A trial that waits, and its number."""
-        import sqlalchemy
-
-        trials = self._trials
-        last = (
-            sqlalchemy.select(trials.c.number)
-            .where(trials.c.study_id == self.study)
-            .order_by(trials.c.trial_id.desc())
-            .limit(1)
+        last = trials.c.study_id == study
+        self._last_number = sqlalchemy.select(trials.c.number).where(last).order_by(trials.c.trial_id.desc()).limit(1)
+        self._add_trial, self._add_attribute = trials.insert(), attributes.insert()
+        self._add_params, self._add_values = params.insert(), values.insert()
+        self._update = trials.update().where(trials.c.trial_id == sqlalchemy.bindparam("trial"))
+        self._write = (
+            attributes.update()
+            .where(attributes.c.trial_id == sqlalchemy.bindparam("trial"), attributes.c.key == PLAN)
+            .values(key=sqlalchemy.bindparam("to"), value_json=sqlalchemy.bindparam("text"))
         )
-        number = connection.execute(last).scalar()
+
+    def rows(self, connection: Connection, after: int) -> list[Row]:
+        """Ours, of trials that were made after number ``after`` of all, in the order they were made."""
+        found = connection.execute(self._rows, {"after": after})
+        return [Row(trial, key, json.loads(text)) for trial, key, text in found]
+
+    def row(self, connection: Connection, trial: int) -> Row:
+        """That of ``trial``, as it is now."""
+        return next(row for row in self.rows(connection, trial - 1) if row.trial == trial)
+
+    def plan(self, connection: Connection, arch: Arch, plan: Mapping[str, Any]) -> int:
+        """A trial that waits, and its number among all."""
+        return self._add(connection, arch, PLAN, plan, {"state": self._state.WAITING})
+
+    def record(self, connection: Connection, record: Record) -> int:
+        """A trial that has ended with ``record``, and its number among all."""
+        ended = self._ended(record)
+        begun = {"datetime_start": ended["datetime_complete"]}
+        trial = self._add(connection, record.arch, RECORD, record.to_dict(), {**ended, **begun})
+        self._measured(connection, trial, record)
+        return trial
+
+    def begin(self, connection: Connection, trial: int, plan: Mapping[str, Any]) -> None:
+        """It is being evaluated, from now."""
+        connection.execute(
+            self._update.values(state=self._state.RUNNING, datetime_start=self._now()), {"trial": trial}
+        )
+        self.write(connection, trial, PLAN, plan)
+
+    def put_back(self, connection: Connection, trial: int, plan: Mapping[str, Any]) -> None:
+        """It waits again."""
+        connection.execute(self._update.values(state=self._state.WAITING, datetime_start=None), {"trial": trial})
+        self.write(connection, trial, PLAN, plan)
+
+    def finish(self, connection: Connection, trial: int, record: Record) -> None:
+        """It ends with ``record``."""
+        connection.execute(self._update.values(**self._ended(record)), {"trial": trial})
+        self.write(connection, trial, RECORD, record.to_dict())
+        self._measured(connection, trial, record)
+
+    def write(self, connection: Connection, trial: int, key: str, value: Mapping[str, Any]) -> None:
+        """Replace the plan of ``trial``."""
+        connection.execute(self._write, {"trial": trial, "to": key, "text": json.dumps(value, allow_nan=False)})
+
+    def _add(
+        self, connection: Connection, arch: Arch, key: str, value: Mapping[str, Any], columns: Mapping[str, Any]
+    ) -> int:
+        number = connection.execute(self._last_number).scalar()
         made = connection.execute(
-            trials.insert().values(
-                study_id=self.study, number=0 if number is None else number + 1, state=self._state.WAITING
-            )
+            self._add_trial, {"study_id": self.study, "number": 0 if number is None else number + 1, **columns}
         )
         trial = int(made.inserted_primary_key[0])
         params = [
@@ -103,53 +135,23 @@ class Trials:
             if name in self._places
         ]
         if params:
-            connection.execute(self._params.insert(), params)
-        connection.execute(
-            self._attributes.insert().values(trial_id=trial, key=key, value_json=json.dumps(value, allow_nan=False))
-        )
+            connection.execute(self._add_params, params)
+        text = json.dumps(value, allow_nan=False)
+        connection.execute(self._add_attribute, {"trial_id": trial, "key": key, "value_json": text})
         return trial
 
-    def begin(self, connection: Connection, trial: int) -> None:
-        """It is being evaluated, from now."""
-        self._update(connection, trial, state=self._state.RUNNING, datetime_start=self._now(), datetime_complete=None)
-
-    def put_back(self, connection: Connection, trial: int) -> None:
-        """It waits again."""
-        self._update(connection, trial, state=self._state.WAITING, datetime_start=None)
-
-    def finish(self, connection: Connection, trial: int, record: Record, *, begun: bool) -> None:
-        """It has ended with ``record``: complete, or failed where an objective could not be measured."""
+    def _ended(self, record: Record) -> dict[str, Any]:
+        """Complete, or failed where an objective could not be measured."""
         complete = measured(record.metrics, self.objectives)
-        now = self._now()
-        self._update(
-            connection,
-            trial,
-            state=self._state.COMPLETE if complete else self._state.FAIL,
-            datetime_complete=now,
-            **({} if begun else {"datetime_start": now}),
-        )
-        if complete:
+        return {"state": self._state.COMPLETE if complete else self._state.FAIL, "datetime_complete": self._now()}
+
+    def _measured(self, connection: Connection, trial: int, record: Record) -> None:
+        if measured(record.metrics, self.objectives):
             values = [
                 {"trial_id": trial, "objective": place, "value": record.metrics[o.metric], "value_type": self._finite}
                 for place, o in enumerate(self.objectives)
             ]
-            connection.execute(self._values.insert(), values)
-
-    def attribute(self, connection: Connection, trial: int) -> Row | None:
-        """The row of ``trial``, as it is now."""
-        return next((row for row in self.rows(connection, trial - 1) if row.trial == trial), None)
-
-    def write(self, connection: Connection, trial: int, key: str, value: dict[str, Any]) -> None:
-        """Replace the plan of ``trial``."""
-        attributes = self._attributes
-        connection.execute(
-            attributes.update()
-            .where(attributes.c.trial_id == trial, attributes.c.key == PLAN)
-            .values(key=key, value_json=json.dumps(value, allow_nan=False))
-        )
-
-    def _update(self, connection: Connection, trial: int, **values: Any) -> None:
-        connection.execute(self._trials.update().where(self._trials.c.trial_id == trial).values(**values))
+            connection.execute(self._add_values, values)
 
     def _now(self) -> datetime:
         return datetime.now(timezone.utc).replace(tzinfo=None) if self._utc else datetime.now()

@@ -1,8 +1,8 @@
 """The database that a store is in: an SQLite file, or a PostgreSQL server that many machines share.
 
-Optuna makes the tables; what is written goes through :meth:`Database.transact`, because Optuna's storage has no call that
-does two things in one transaction, and its own ``add_trial`` asks twenty questions before it writes an arch of ten
-choices.
+Optuna makes the tables; what is written goes through :meth:`Database.transact`, because Optuna's storage has no call
+that does two things in one transaction, and its own ``add_trial`` asks twenty questions before it writes an arch of
+ten choices.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ SERVER = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 1
 class Database:
     """An open database. ``place`` is a file's path, or a URL: ``sqlite:///PATH``, ``postgresql+psycopg://USER@HOST/DB``.
 
-    ``where`` is how to name it in a message: the path, or the URL without its password. Raises InputError in one line
-    when it cannot be opened.
+    ``where`` is how to name it in a message: the path, or the URL without its password. A server that does not answer
+    is waited for: up to ``opening_s`` when it is opened, and up to ``patience_s`` later on. Raises InputError in one
+    line when it cannot be opened.
     """
 
-    def __init__(self, place: Path | str, patience_s: float = PATIENCE_S):
+    def __init__(self, place: Path | str, patience_s: float = PATIENCE_S, opening_s: float = 0.0):
         self.url = _url(place)
         self.is_file = self.url.get_backend_name() == "sqlite"
         self.where = str(self.url.database) if self.is_file else self.url.render_as_string(hide_password=True)
@@ -53,11 +54,17 @@ class Database:
         self.back_at = -float("inf")  # on the monotonic clock: when it last came back from being away
         if self.is_file:
             make_dir(Path(self.where).parent)
-        with self.one_line():
-            self.storage = self._open()
+        self.storage = self._patiently(self._open, opening_s)
         self.engine = self.storage.engine
 
-    def transact(self, work: Callable[[Connection], T], *, study: int, durable: bool = True) -> T:
+    def transact(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        study: int,
+        durable: bool = True,
+        patience_s: float | None = None,
+    ) -> T:
         """What ``work`` returns, done in one transaction that no other process's runs beside in the same study.
 
         A server that is away is waited for, and the transaction is done again: ``work`` must bear being done twice,
@@ -82,22 +89,11 @@ class Database:
                 connection.execute(lock)
             return work(connection)
 
-        return self._patiently(locked)
+        return self._patiently(lambda: self._begun(locked), self.patience_s if patience_s is None else patience_s)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What ``work`` returns, which only reads."""
-        return self._patiently(work)
-
-    def once(self, work: Callable[[Connection], T]) -> T | None:
-        """What ``work`` returns, in a transaction that holds no lock; None where the database is away."""
-        import sqlalchemy
-
-        try:
-            with self.engine.begin() as connection:
-                return work(connection)
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            log.debug("%s: %s", self.where, error)
-            return None
+        return self._patiently(lambda: self._begun(work), self.patience_s)
 
     def close(self) -> None:
         """Fold the write-ahead log into the file, so that the file alone is the whole store."""
@@ -124,15 +120,19 @@ class Database:
             fix = next((f for sign, f in _FIXES.items() if sign in cause), unknown)
             raise InputError(f"cannot use {self.where} ({cause}): {fix}") from error
 
-    def _patiently(self, work: Callable[[Connection], T]) -> T:
+    def _begun(self, work: Callable[[Connection], T]) -> T:
+        with self.engine.begin() as connection:
+            return work(connection)
+
+    def _patiently(self, work: Callable[[], T], patience_s: float) -> T:
         import sqlalchemy
 
         began: float | None = None
         pause = 0.1
         while True:
             try:
-                with self.one_line(), self._passing_on_what_is_away(), self.engine.begin() as connection:
-                    found = work(connection)
+                with self.one_line(), self._passing_on_what_is_away():
+                    found = work()
                 if began is not None:
                     self.back_at = time.monotonic()
                     log.warning("%s is back", self.where)
@@ -143,14 +143,15 @@ class Database:
                 cause = str(error.orig).splitlines()[0]
                 if began is None:
                     began = time.monotonic()
-                    log.warning("%s is away (%s): waiting for up to %g s", self.where, cause, self.patience_s)
+                    if patience_s:
+                        log.warning("%s is away (%s): waiting for up to %g s", self.where, cause, patience_s)
                 waited = time.monotonic() - began
-                if waited >= self.patience_s:
+                if waited >= patience_s:
                     raise InputError(
-                        f"{self.where} has been away for {waited:.0f} s ({cause}): nothing that was finished is lost; "
-                        "run the same command again when it is back"
+                        f"{self.where} is away ({cause}), and was not back within {patience_s:g} s: nothing that was "
+                        "finished is lost; run the same command again when it is back"
                     ) from error
-                time.sleep(min(pause, self.patience_s - waited))
+                time.sleep(min(pause, patience_s - waited))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
     @contextlib.contextmanager
@@ -172,11 +173,14 @@ class Database:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # check_same_thread off: a progress bar's thread may read. timeout: another process may be writing.
-        arguments: dict[str, Any] = {"timeout": 30, "check_same_thread": False} if self.is_file else dict(SERVER)
+        if self.is_file:
+            options: dict[str, Any] = {"connect_args": {"timeout": 30, "check_same_thread": False}}
+        else:  # what is read after the lock must be what was committed before it, whatever the server's default
+            options = {"connect_args": dict(SERVER), "isolation_level": "READ COMMITTED"}
         url = self.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
         for opening in range(OPENINGS):
             try:
-                storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
+                storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
                 break
             except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
                 text = str(error.__cause__ or error)
@@ -220,7 +224,9 @@ def _url(place: Path | str) -> URL:
     try:
         url = sqlalchemy.engine.make_url(place)
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        raise InputError("a store's URL is no URL: write sqlite:///PATH or postgresql+psycopg://USER@HOST/DB") from error
+        raise InputError(
+            "a store's URL is no URL: write sqlite:///PATH or postgresql+psycopg://USER@HOST/DB"
+        ) from error
     backend = url.get_backend_name()
     if backend == "postgresql":
         return url.set(drivername="postgresql+psycopg")

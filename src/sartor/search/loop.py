@@ -78,9 +78,7 @@ def search(
         for arch in found.archs[: evaluations - len(history)]:
             if should_stop is not None and should_stop():
                 return history
-            record = evaluated(
-                f"a{len(history)}", arch, evaluate, {**(provenance or {}), **found.provenance(seed)}
-            )
+            record = evaluated(f"a{len(history)}", arch, evaluate, {**(provenance or {}), **found.provenance(seed)})
             if store is not None:
                 store.append(record)
             history.append(record)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from sartor.errors import InputError
 from sartor.records import Arch, Record
-from sartor.search.loop import Records, search
+from sartor.search.loop import Records, numbers, search
 from sartor.search.methods.evolution import evolution
 from sartor.search.methods.grid import grid
 from sartor.search.methods.linas import linas
@@ -15,6 +17,8 @@ from sartor.search.methods.local import local_search
 from sartor.search.methods.nsga2 import nsga2
 from sartor.search.methods.random import random_search
 from sartor.search.objective import ACCURACY_LATENCY, Objective
+from sartor.search.store import Store
+from sartor.search.workers import run_workers, work
 from sartor.space.space import Space
 
 strategies: dict[str, Callable[..., list[Arch]]] = {
@@ -44,26 +48,61 @@ def run(
     *,
     objectives: Sequence[Objective] = ACCURACY_LATENCY,
     batch: int = 1,
-    store: Records | None = None,
+    store: Records | Path | str | None = None,
+    workers: int = 1,
 ) -> list[Record]:
     """The history of ``budget`` evaluations of ``space`` by ``strategy`` (a name, or a function as in
-    :data:`strategies`), oldest first.
+    :data:`strategies`), in the order they were proposed.
 
-    ``batch`` archs are proposed at a time: one sees all that was evaluated before it. What ``store`` holds counts. What
-    could not be measured is NaN.
-    Raises InputError as :func:`sartor.search.loop.search` does, and where the evaluator does not return an objective.
+    ``batch`` archs are proposed at a time: one sees all that was evaluated before it. What could not be measured is
+    NaN.
+
+    ``store`` keeps the history, and what it holds counts: a file's path, a database's URL (``sqlite:///PATH``,
+    ``postgresql+psycopg://USER@HOST/DB``), or an open :class:`sartor.search.store.Store`. Every process that makes the
+    same call with the same store takes part, and so do ``workers`` processes that are started here; the history is the
+    same whatever their number. See :func:`sartor.search.workers.work` and :func:`sartor.search.workers.run_workers`.
+
+    Raises InputError as :func:`sartor.search.loop.search` and those two do, and where the evaluator does not return an
+    objective.
     """
     chosen = strategy_of(strategy) if isinstance(strategy, str) else strategy
+    if isinstance(store, (str, Path)):
+        with Store(store, objectives=objectives, choices=space.choices) as opened:
+            return run(
+                space,
+                evaluator,
+                chosen,
+                budget,
+                seed,
+                objectives=objectives,
+                batch=batch,
+                store=opened,
+                workers=workers,
+            )
     bound = partial(chosen, objectives=tuple(objectives))
+    evaluate = _Evaluator(evaluator, tuple(objectives))
+    if isinstance(store, Store):
+        if workers != 1:
+            return run_workers(workers, space, evaluate, bound, store, evaluations=budget, seed=seed, batch=batch)
+        return work(space, evaluate, bound, store, evaluations=budget, seed=seed, batch=batch)
+    if workers != 1:
+        raise InputError(f"{workers} workers need a store that they share: give a file's path or a database's URL")
+    return search(space, evaluate, bound, evaluations=budget, seed=seed, batch=batch, store=store)
 
-    def evaluate(arch: Arch) -> Mapping[str, float]:
-        found = evaluator(arch)
-        absent = [o.metric for o in objectives if o.metric not in found]
-        if absent:  # without it every strategy would be random search
+
+@dataclass(frozen=True)
+class _Evaluator:
+    """An evaluator whose answers hold every objective: without one, every strategy would be random search."""
+
+    evaluator: Callable[[Arch], Mapping[str, float]]
+    objectives: tuple[Objective, ...]
+
+    def __call__(self, arch: Arch) -> Mapping[str, float]:
+        found = numbers(self.evaluator(arch))
+        absent = [o.metric for o in self.objectives if o.metric not in found]
+        if absent:
             raise InputError(
                 f"the evaluator returns {', '.join(found) or 'nothing'}, and not {', '.join(absent)}: "
                 "name what it returns as objectives"
             )
         return found
-
-    return search(space, evaluate, bound, evaluations=budget, seed=seed, batch=batch, store=store)

@@ -36,8 +36,9 @@ class Store:
 
     ``choices`` are written as the trials' parameters; ``identity`` is anything JSON-able that must be the same whenever
     the store is opened again, such as the space and the data's fingerprint. A server that goes away while the store is
-    open is waited for, up to ``patience_s``. Raises InputError in one line when ``place`` is no store, is damaged,
-    cannot be written, stays away, or holds the records of something else.
+    open is waited for, up to ``patience_s``, and up to ``opening_s`` one that is not there to begin with. Raises
+    InputError in one line when ``place`` is no store, is damaged, cannot be written, stays away, or holds the records
+    of something else.
 
     Use it as a context manager, or call :meth:`close`: an open store keeps SQLite's ``-wal`` file beside its own. Do
     not copy or hash the file from the process that has it open: POSIX drops a process's locks on a file when it closes
@@ -53,6 +54,7 @@ class Store:
         choices: Sequence[Choice] = (),
         identity: Mapping[str, Any] | None = None,
         patience_s: float = PATIENCE_S,
+        opening_s: float = 0.0,
     ):
         self.name = name
         self.objectives = tuple(objectives)
@@ -75,12 +77,13 @@ class Store:
                 }
             )
         )
-        self.database = Database(place, patience_s)
+        self.database = Database(place, patience_s, opening_s)
         with self.database.one_line():
             study = self._study(expected)
             self.trials = Trials(study, self.objectives, choices)
         self._rows: dict[int, Record] = {}
-        self._finished_to = -1  # all trials up to this one are records
+        self.finished_to = -1
+        """The last trial before which nothing is planned: what comes after it may change."""
         self.look()
 
     def records(self) -> list[Record]:
@@ -92,12 +95,12 @@ class Store:
 
     def look(self) -> list[Row]:
         """Read what other processes have finished; returns what is planned and not finished, first to last."""
-        found = self.database.read(lambda connection: self.trials.rows(connection, self._finished_to))
+        found = self.database.read(lambda connection: self.trials.rows(connection, self.finished_to))
         with self.database.one_line():
             self._rows |= {row.trial: Record.from_dict(row.value) for row in found if row.key == RECORD}
         planned = [row for row in found if row.key == PLAN]
         first = planned[0].trial if planned else math.inf
-        self._finished_to = max([self._finished_to, *(row.trial for row in found if row.trial < first)])
+        self.finished_to = max([self.finished_to, *(row.trial for row in found if row.trial < first)])
         return planned
 
     def append(self, record: Record) -> None:
@@ -109,7 +112,7 @@ class Store:
         check_finite(record)
 
         def add(connection: Connection) -> int:
-            if any(row.key == PLAN for row in self.trials.rows(connection, self._finished_to)):
+            if any(row.key == PLAN for row in self.trials.rows(connection, self.finished_to)):
                 raise InputError(
                     f"{self.database.where} holds evaluations that workers began and did not finish: "
                     "go on with sartor.search.run, which gives them to someone"
@@ -118,7 +121,7 @@ class Store:
 
         trial = self.database.transact(add, study=self.trials.study)
         self._rows[trial] = record
-        self._finished_to = max(self._finished_to, trial)
+        self.finished_to = max(self.finished_to, trial)
 
     def close(self) -> None:
         """Give the database back. A file is whole then: it alone is the whole store."""

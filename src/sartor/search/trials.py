@@ -96,9 +96,7 @@ class Trials:
 
     def begin(self, connection: Connection, trial: int, plan: Mapping[str, Any]) -> None:
         """It is being evaluated, from now."""
-        connection.execute(
-            self._update.values(state=self._state.RUNNING, datetime_start=self._now()), {"trial": trial}
-        )
+        connection.execute(self._update.values(state=self._state.RUNNING, datetime_start=self._now()), {"trial": trial})
         self.write(connection, trial, PLAN, plan)
 
     def put_back(self, connection: Connection, trial: int, plan: Mapping[str, Any]) -> None:

@@ -1,0 +1,200 @@
+"""Who evaluates what: a batch that waits in the store, claimed arch by arch.
+
+An evaluation is a trial that waits, runs, and has ended. Each step is one transaction of the study's, so one process
+only takes it; a worker that is taken for dead and is not finds its claim gone, and what it then has to say is not
+written. Time is the database's: workers' clocks may differ. Rejected: Optuna's own ``fail_stale_trials``, which makes a
+failed trial and a second one of the same arch, and lets a worker that only was slow write all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sartor.errors import InputError
+from sartor.records import Arch, Record
+from sartor.search.loop import Batch
+from sartor.search.store import Store, check_finite
+from sartor.search.trials import PLAN, Row
+from sartor.search.workers.alive import is_gone, this_worker
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+HEARTBEAT_S = 10.0
+BEATS = 6
+"""Heartbeats that a worker may miss. Each worker says how often its heart beats."""
+
+DEATHS = 5
+"""Workers that may die in the middle of an evaluation before it is recorded as one that cannot be made: one takes too
+much memory, say, and takes whoever tries it along. Fewer, and a machine that is rebooted now and then would do it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An evaluation that is this worker's to make. ``deaths``: how many died at it before."""
+
+    trial: int
+    index: int
+    arch: Arch
+    provenance: Mapping[str, Any]
+    deaths: int
+
+
+class Claims:
+    """This process's share of the evaluations that are planned in ``store``. ``terms`` is what all who work on them
+    must agree on."""
+
+    def __init__(self, store: Store, terms: Mapping[str, Any], heartbeat_s: float = HEARTBEAT_S):
+        from optuna.storages._rdb.models import TrialHeartbeatModel
+
+        self.store = store
+        self.terms = dict(terms)
+        self.heartbeat_s = heartbeat_s
+        self.worker = this_worker()
+        self._hearts = TrialHeartbeatModel.__table__
+        self._mine = {**self.worker.to_dict(), "heartbeat_s": heartbeat_s}
+
+    def plan(self, batch: Batch, archs: Sequence[Arch], provenance: Mapping[str, Any]) -> bool:
+        """Write down ``archs`` of ``batch``, for anyone to claim, unless another worker has gone on meanwhile."""
+        store, first = self.store, len(self.store)
+
+        def write(connection: Connection) -> bool:
+            if store.trials.rows(connection, store.finished_to):
+                return False
+            for place, arch in enumerate(archs):
+                value = {
+                    "index": first + place,
+                    "arch": dict(arch),
+                    "provenance": dict(provenance),
+                    "terms": self.terms,
+                    "worker": None,
+                    "deaths": 0,
+                }
+                store.trials.plan(connection, arch, value)
+            return True
+
+        return self._transact(write)
+
+    def take(self, below: int) -> Claim | None:
+        """The first planned evaluation of an index ``below`` this one that waits, or whose worker is dead. None where
+        others are at all of them. Raises InputError where another search than this one is on in the study."""
+        if self.store.database.read(lambda connection: self._free(connection, below)) is None:
+            return None  # most often, and found without a lock
+
+        def claim(connection: Connection) -> Claim | None:
+            row = self._free(connection, below)
+            if row is None:
+                return None
+            plan = row.value
+            if plan["terms"] != self.terms:
+                theirs, mine = (", ".join(f"{k} {v}" for k, v in t.items()) for t in (plan["terms"], self.terms))
+                raise InputError(
+                    f"the study {self.store.name} is being searched with {theirs}, not {mine}: "
+                    "give the same, or choose another study"
+                )
+            died = plan["worker"] is not None and plan["worker"]["token"] != self.worker.token
+            plan = {**plan, "worker": self._mine, "deaths": plan["deaths"] + died}
+            self.store.trials.begin(connection, row.trial, plan)
+            self._forget(connection, row.trial)
+            connection.execute(self._hearts.insert().values(trial_id=row.trial, heartbeat=self._now()))
+            return Claim(row.trial, plan["index"], Arch(plan["arch"]), plan["provenance"], plan["deaths"])
+
+        return self._transact(claim)
+
+    def beat(self, claim: Claim) -> bool:
+        """Say that this worker is alive. False where the claim is no longer its own; True where nobody answers."""
+
+        def write(connection: Connection) -> bool:
+            if self._held(connection, claim) is None:
+                return False
+            there = self._hearts.c.trial_id == claim.trial
+            connection.execute(self._hearts.update().where(there).values(heartbeat=self._now()))
+            return True
+
+        try:
+            return self._transact(write, patience_s=0.0)
+        except InputError:
+            return True
+
+    def finish(self, claim: Claim, record: Record) -> bool:
+        """Store what became of it. False where the claim was no longer this worker's: then nothing is stored."""
+        check_finite(record)
+
+        def write(connection: Connection) -> bool:
+            if self._held(connection, claim) is None:
+                return False
+            self.store.trials.finish(connection, claim.trial, record)
+            self._forget(connection, claim.trial)
+            return True
+
+        return self._transact(write, durable=True)
+
+    def give_back(self, claim: Claim) -> None:
+        """Let another worker have it, now. Where the database is away, the others have to wait for its heartbeat."""
+
+        def write(connection: Connection) -> None:
+            row = self._held(connection, claim)
+            if row is not None:
+                self.store.trials.put_back(connection, claim.trial, {**row.value, "worker": None})
+                self._forget(connection, claim.trial)
+
+        with contextlib.suppress(InputError):
+            self._transact(write, patience_s=0.0)
+
+    def _transact(self, work: Any, *, durable: bool = False, patience_s: float | None = None) -> Any:
+        """Only a record must outlive a power cut: a plan and a claim are made anew."""
+        return self.store.database.transact(work, study=self.store.trials.study, durable=durable, patience_s=patience_s)
+
+    def _free(self, connection: Connection, below: int) -> Row | None:
+        planned = [
+            row
+            for row in self.store.trials.rows(connection, self.store.finished_to)
+            if row.key == PLAN and row.value["index"] < below
+        ]
+        ages = self._ages(connection, [row.trial for row in planned if row.value["worker"] is not None])
+        return next((row for row in planned if self._is_free(row.value["worker"], ages.get(row.trial))), None)
+
+    def _is_free(self, worker: Mapping[str, Any] | None, age_s: float | None) -> bool:
+        if worker is None or worker["token"] == self.worker.token:  # own: the answer to the claim was lost
+            return True
+        if is_gone(worker) or age_s is None:
+            return True
+        # While the database was away no heart could beat, and those that beat again may come after this question.
+        stale = BEATS * worker["heartbeat_s"]
+        return age_s > stale and time.monotonic() - self.store.database.back_at > stale
+
+    def _held(self, connection: Connection, claim: Claim) -> Row | None:
+        """The row of ``claim``, if it still is this worker's."""
+        row = self.store.trials.row(connection, claim.trial)
+        worker = row.value["worker"] if row.key == PLAN else None
+        return row if worker is not None and worker["token"] == self.worker.token else None
+
+    def _forget(self, connection: Connection, trial: int) -> None:
+        connection.execute(self._hearts.delete().where(self._hearts.c.trial_id == trial))
+
+    def _now(self) -> Any:
+        """The database's time, in UTC, as an expression. (Its sessions may be in different time zones.)"""
+        import sqlalchemy
+
+        if self.store.database.is_file:
+            return sqlalchemy.func.strftime("%Y-%m-%d %H:%M:%f", "now")
+        return sqlalchemy.func.timezone("utc", sqlalchemy.func.clock_timestamp())
+
+    def _ages(self, connection: Connection, trials: Sequence[int]) -> dict[int, float]:
+        """Seconds since the last heartbeats, or since the server was started, if that was later."""
+        import sqlalchemy
+
+        if not trials:
+            return {}
+        heart, func = self._hearts.c.heartbeat, sqlalchemy.func
+        if self.store.database.is_file:
+            age = (func.julianday("now") - func.julianday(heart)) * 86400
+        else:
+            last = func.greatest(heart, func.timezone("utc", func.pg_postmaster_start_time()))
+            age = func.extract("epoch", self._now() - last)
+        query = sqlalchemy.select(self._hearts.c.trial_id, age).where(self._hearts.c.trial_id.in_(trials))
+        return {trial: float(seconds) for trial, seconds in connection.execute(query)}

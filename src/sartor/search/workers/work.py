@@ -1,0 +1,109 @@
+"""What one worker does: propose when all is evaluated, evaluate what is proposed, and wait for the others."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sartor.records import Arch, Record
+from sartor.search.loop import NotMeasured, check_counts, check_history, evaluated, next_batch
+from sartor.search.store import Store
+from sartor.search.strategy import Strategy
+from sartor.search.workers.claims import DEATHS, HEARTBEAT_S, Claim, Claims
+from sartor.space.space import Space
+
+LONGEST_PAUSE_S = 1.0
+"""Between two looks at what the others have done."""
+
+
+def work(
+    space: Space,
+    evaluate: Callable[[Arch], Mapping[str, float]],
+    strategy: Strategy,
+    store: Store,
+    *,
+    evaluations: int,
+    seed: int,
+    batch: int = 8,
+    initial: Sequence[Arch] = (),
+    provenance: Mapping[str, Any] | None = None,
+    on_record: Callable[[Record], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    heartbeat_s: float = HEARTBEAT_S,
+) -> list[Record]:
+    """:func:`sartor.search.loop.search`, together with every other process that calls this on the same ``store``.
+
+    The history is that of one process, name by name and metric by metric, whatever the number of workers: a batch is
+    proposed, from all that was evaluated before it, by whoever is first; its archs are claimed one by one; the next
+    batch is proposed when the last of them has been evaluated. So no more than ``batch`` workers have something to do.
+    Returns when ``evaluations`` are finished, by anyone.
+
+    What a worker that died had claimed is claimed anew: at once by those who can see that its process has ended, and by
+    those elsewhere when its heart has not beaten for :data:`sartor.search.workers.claims.BEATS` times ``heartbeat_s``.
+    An evaluation at which ``DEATHS`` workers died is recorded as failed. What the evaluator raises ends this worker,
+    and gives the arch back; ``on_record`` is told of this worker's own records.
+
+    Raises InputError as ``search`` does, and where another seed or batch than these is at work in the study.
+    """
+    check_counts(evaluations, batch)
+    claims = Claims(store, {"seed": seed, "batch": batch}, heartbeat_s)
+    checked, pause = 0, 0.0
+    while True:
+        planned = [plan for plan in store.look() if plan.value["index"] < evaluations]
+        history = store.records()
+        check_history(space, history[checked:] if not planned else [])
+        if not planned:
+            checked = len(history)
+            if checked >= evaluations:
+                return history
+            found = next_batch(space, strategy, history, initial, seed, batch)
+            if not found.archs:
+                return history
+            notes = {**(provenance or {}), **found.provenance(seed)}
+            claims.plan(found, found.archs[: evaluations - checked], notes)
+        if should_stop is not None and should_stop():
+            return history
+        claim = claims.take(evaluations)
+        if claim is None:
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE_S, 2 * pause + 0.01)
+            continue
+        pause = 0.0
+        record = _evaluate(claims, claim, evaluate)
+        if claims.finish(claim, record) and on_record is not None:
+            on_record(record)
+
+
+def _evaluate(claims: Claims, claim: Claim, evaluate: Callable[[Arch], Mapping[str, float]]) -> Record:
+    notes = {**claim.provenance, "worker": f"{claims.worker.host}:{claims.worker.pid}"}
+
+    def lost(_: Arch) -> Mapping[str, float]:
+        raise NotMeasured(f"{claim.deaths} workers died evaluating it")
+
+    try:
+        with _heart(claims, claim):
+            return evaluated(f"a{claim.index}", claim.arch, lost if claim.deaths >= DEATHS else evaluate, notes)
+    except BaseException:  # Ctrl-C too: another worker need not wait
+        claims.give_back(claim)
+        raise
+
+
+@contextlib.contextmanager
+def _heart(claims: Claims, claim: Claim) -> Iterator[None]:
+    """Beats beside what is done in it."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(claims.heartbeat_s) and claims.beat(claim):
+            pass
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

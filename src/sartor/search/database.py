@@ -183,8 +183,8 @@ class Database:
                 storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
                 break
             except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-                text = str(error.__cause__ or error)
-                if opening == OPENINGS - 1 or not any(sign in text for sign in ("already exists", "nique", "locked")):
+                text = str(error.__cause__ or error).lower()
+                if opening == OPENINGS - 1 or not any(sign in text for sign in ("already exists", "unique", "locked")):
                     raise
                 time.sleep(random.uniform(0.02, 0.2))
         if self.is_file:

@@ -141,7 +141,7 @@ def evaluated(
     try:
         metrics = numbers(evaluate(arch))
     except NotMeasured as error:
-        metrics, notes["failed"] = {}, str(error)
+        metrics, notes["failed"] = {}, " ".join(str(error).split())
     notes["seconds"] = time.perf_counter() - started
     lost = sorted(metric for metric, value in metrics.items() if not math.isfinite(value))
     if lost:

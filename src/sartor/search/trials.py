@@ -120,8 +120,9 @@ class Trials:
         number = connection.execute(self._last_number).scalar()
         made = connection.execute(
             self._add_trial, {"study_id": self.study, "number": 0 if number is None else number + 1, **columns}
-        )
-        trial = int(made.inserted_primary_key[0])
+        ).inserted_primary_key
+        assert made is not None
+        trial = int(made[0])
         params = [
             {
                 "trial_id": trial,

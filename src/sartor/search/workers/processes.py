@@ -108,7 +108,7 @@ def _see_to(started: dict[SpawnProcess, Connection], task: tuple[Any, ...], stor
             process.close()
             if isinstance(said[-1], tuple):
                 line, trace = said[-1]
-                raise InputError(line) from (_WorkerTrace(trace) if trace else None)
+                raise InputError(line) from (ElsewhereError(trace) if trace else None)
             if code == 0:
                 continue
             how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
@@ -148,11 +148,11 @@ def _stop(started: Mapping[SpawnProcess, Connection]) -> None:
         pipe.close()
 
 
-class _WorkerTrace(Exception):
-    """The traceback of what a worker raised, as its cause where it is raised again."""
+class ElsewhereError(Exception):
+    """What another process raised, as the cause of what is raised here: its traceback, as text."""
 
     def __str__(self) -> str:
-        return f"in a worker:\n{self.args[0]}"
+        return f"in another process:\n{self.args[0]}"
 
 
 def _worker(
@@ -178,14 +178,17 @@ def _worker(
         pipe.send((f"{line}: mend it and run the same command again", traceback.format_exc()))
 
 
-def die_with_parent() -> None:
-    """End this process, as a kill would, when the one that started it has ended: nobody would hear of it."""
+def die_with_parent(*, whole_group: bool = False) -> None:
+    """End this process, as a kill would, when the one that started it has ended: nobody would hear of it. With
+    ``whole_group``, all processes of its group."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def watch() -> None:
         wait([parent.sentinel])
+        if whole_group:
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
     threading.Thread(target=watch, name="watch-parent", daemon=True).start()

@@ -131,7 +131,7 @@ class Database:
         pause = 0.1
         while True:
             try:
-                with self.one_line(), self._passing_on_what_is_away():
+                with self.one_line(), self._passing_on_what_is_away(patience_s > 0):
                     found = work()
                 if began is not None:
                     self.back_at = time.monotonic()
@@ -143,8 +143,7 @@ class Database:
                 cause = str(error.orig).splitlines()[0]
                 if began is None:
                     began = time.monotonic()
-                    if patience_s:
-                        log.warning("%s is away (%s): waiting for up to %g s", self.where, cause, patience_s)
+                    log.warning("%s is away (%s): waiting for up to %g s", self.where, cause, patience_s)
                 waited = time.monotonic() - began
                 if waited >= patience_s:
                     raise InputError(
@@ -155,13 +154,13 @@ class Database:
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
     @contextlib.contextmanager
-    def _passing_on_what_is_away(self) -> Iterator[None]:
+    def _passing_on_what_is_away(self, patient: bool) -> Iterator[None]:
         import sqlalchemy
 
         try:
             yield
         except sqlalchemy.exc.DBAPIError as error:
-            if self.is_file or not _away(error):
+            if not patient or self.is_file or not _away(error):
                 raise
             raise _Away from error
 
@@ -249,6 +248,7 @@ _FIXES = {
     "authentication failed": "give the password in the URL or in ~/.pgpass",
     "does not exist": "create it first, or correct the URL",
     "translate host name": "correct the host in the URL",
+    "resolve host": "correct the host in the URL",
     "permission denied": "grant this user the rights to make and fill tables",
     "refused": "start the server, or correct host and port in the URL",
     "timeout": "start the server, or correct host and port in the URL",

@@ -53,9 +53,9 @@ def test_a_second_try_may_do(tmp_path):
 
 def test_after_so_many_failures_in_a_row_the_search_stops_and_goes_on_when_mended(tmp_path):
     path = tmp_path / "study.db"
-    with limited(Always("raises"), failures=3) as evaluator:
-        with pytest.raises(InputError, match="3 evaluations in a row failed, .*ValueError: no such layer; mend") as caught:
-            run(FLAT, evaluator, "random", 9, store=path)
+    reason = r"3 evaluations in a row failed, .*ValueError: no such layer; mend"
+    with limited(Always("raises"), failures=3) as evaluator, pytest.raises(InputError, match=reason) as caught:
+        run(FLAT, evaluator, "random", 9, store=path)
     assert "\n" not in str(caught.value)
     assert "in fail" in str(caught.value.__cause__)
     found = run(FLAT, evaluate, "random", 9, store=path)

@@ -175,5 +175,3 @@ def until(condition, seconds: float = 60.0):
 def plain(records: Sequence[Record]) -> list[tuple[str, Arch, dict[str, float]]]:
     """What must not depend on who evaluated."""
     return [(r.name, r.arch, dict(r.metrics)) for r in records]
-
-

@@ -53,7 +53,7 @@ def test_a_server_that_stays_away_ends_the_search_which_goes_on_later(server):
         with pytest.raises(InputError, match=r"is away \(.*not back within 0.5 s: nothing .* lost; run the") as caught:
             run(FLAT, stops, "random", 6, store=store)
         assert "\n" not in str(caught.value)
-        with pytest.raises(InputError, match="refused.*: start the server"):
+        with pytest.raises(InputError, match=r"refused.*: start the server"):
             Store(url, choices=FLAT.choices)
     server.start()
     with Store(url, choices=FLAT.choices) as store:

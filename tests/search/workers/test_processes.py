@@ -107,7 +107,9 @@ GUARDED = 'if __name__ == "__main__":\n    main()\n'
 def test_workers_end_with_the_process_that_started_them(tmp_path, how):
     """Ctrl-C and a kill, in the middle of evaluations; another process goes on at once."""
     program = script(tmp_path, 100, GUARDED)
-    pids = until(lambda: [n["pid"] for n in notes(tmp_path / "notes")][1:] and [n["pid"] for n in notes(tmp_path / "notes")])
+    pids = until(
+        lambda: [n["pid"] for n in notes(tmp_path / "notes")][1:] and [n["pid"] for n in notes(tmp_path / "notes")]
+    )
     program.send_signal(how)
     _, errors = program.communicate(timeout=60)
     assert program.returncode != 0

@@ -112,7 +112,7 @@ class Store:
         check_finite(record)
 
         def add(connection: Connection) -> int:
-            if any(row.key == PLAN for row in self.trials.rows(connection, self.finished_to)):
+            if self.trials.planned(connection, self.finished_to):
                 raise InputError(
                     f"{self.database.where} holds evaluations that workers began and did not finish: "
                     "go on with sartor.search.run, which gives them to someone"

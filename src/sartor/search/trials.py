@@ -17,7 +17,7 @@ from sartor.search.objective import Objective, measured
 from sartor.space.choice import Choice
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
 RECORD = "sartor.record"
 PLAN = "sartor.plan"
@@ -55,13 +55,16 @@ class Trials:
         trials, attributes = models.TrialModel.__table__, models.TrialUserAttributeModel.__table__
         values, params = models.TrialValueModel.__table__, models.TrialParamModel.__table__
         # Built once: building a statement takes as long as running it.
-        self._rows = (
+        rows = (
             sqlalchemy.select(trials.c.trial_id, attributes.c.key, attributes.c.value_json)
             .join_from(trials, attributes, attributes.c.trial_id == trials.c.trial_id)
-            .where(trials.c.study_id == study, trials.c.trial_id > sqlalchemy.bindparam("after"))
-            .where(attributes.c.key.in_((RECORD, PLAN)))
+            .where(trials.c.study_id == study)
             .order_by(trials.c.trial_id)
         )
+        after = trials.c.trial_id > sqlalchemy.bindparam("after")
+        self._rows = rows.where(after, attributes.c.key.in_((RECORD, PLAN)))
+        self._planned = rows.where(after, attributes.c.key == PLAN)
+        self._row = rows.where(trials.c.trial_id == sqlalchemy.bindparam("trial"), attributes.c.key.in_((RECORD, PLAN)))
         last = trials.c.study_id == study
         self._last_number = sqlalchemy.select(trials.c.number).where(last).order_by(trials.c.trial_id.desc()).limit(1)
         self._add_trial, self._add_attribute = trials.insert(), attributes.insert()
@@ -75,12 +78,16 @@ class Trials:
 
     def rows(self, connection: Connection, after: int) -> list[Row]:
         """Ours, of trials that were made after number ``after`` of all, in the order they were made."""
-        found = connection.execute(self._rows, {"after": after})
-        return [Row(trial, key, json.loads(text)) for trial, key, text in found]
+        return self._found(connection, self._rows, after=after)
+
+    def planned(self, connection: Connection, after: int) -> list[Row]:
+        """Those of :meth:`rows` that have not ended."""
+        return self._found(connection, self._planned, after=after)
 
     def row(self, connection: Connection, trial: int) -> Row:
         """That of ``trial``, as it is now."""
-        return next(row for row in self.rows(connection, trial - 1) if row.trial == trial)
+        (found,) = self._found(connection, self._row, trial=trial)
+        return found
 
     def plan(self, connection: Connection, arch: Arch, plan: Mapping[str, Any]) -> int:
         """A trial that waits, and its number among all."""
@@ -113,6 +120,9 @@ class Trials:
     def write(self, connection: Connection, trial: int, key: str, value: Mapping[str, Any]) -> None:
         """Replace the plan of ``trial``."""
         connection.execute(self._write, {"trial": trial, "to": key, "text": json.dumps(value, allow_nan=False)})
+
+    def _found(self, connection: Connection, query: Select[Any], **at: int) -> list[Row]:
+        return [Row(trial, key, json.loads(text)) for trial, key, text in connection.execute(query, at)]
 
     def _add(
         self, connection: Connection, arch: Arch, key: str, value: Mapping[str, Any], columns: Mapping[str, Any]

@@ -49,6 +49,7 @@ class Claims:
     must agree on."""
 
     def __init__(self, store: Store, terms: Mapping[str, Any], heartbeat_s: float = HEARTBEAT_S):
+        import sqlalchemy
         from optuna.storages._rdb.models import TrialHeartbeatModel
 
         self.store = store
@@ -57,6 +58,10 @@ class Claims:
         self.worker = this_worker()
         self._hearts = TrialHeartbeatModel.__table__
         self._mine = {**self.worker.to_dict(), "heartbeat_s": heartbeat_s}
+        there = self._hearts.c.trial_id == sqlalchemy.bindparam("trial")
+        self._add_heart = self._hearts.insert().values(heartbeat=self._now())
+        self._beat = self._hearts.update().where(there).values(heartbeat=self._now())
+        self._delete_heart = self._hearts.delete().where(there)
 
     def plan(self, batch: Batch, archs: Sequence[Arch], provenance: Mapping[str, Any]) -> bool:
         """Write down ``archs`` of ``batch``, for anyone to claim, unless another worker has gone on meanwhile."""
@@ -79,11 +84,13 @@ class Claims:
 
         return self._transact(write)
 
+    def free(self, below: int) -> bool:
+        """Whether there is something to take, as far as can be seen without a lock."""
+        return self.store.database.read(lambda connection: self._free(connection, below)) is not None
+
     def take(self, below: int) -> Claim | None:
         """The first planned evaluation of an index ``below`` this one that waits, or whose worker is dead. None where
         others are at all of them. Raises InputError where another search than this one is on in the study."""
-        if self.store.database.read(lambda connection: self._free(connection, below)) is None:
-            return None  # most often, and found without a lock
 
         def claim(connection: Connection) -> Claim | None:
             row = self._free(connection, below)
@@ -96,12 +103,15 @@ class Claims:
                     f"the study {self.store.name} is being searched with {theirs}, not {mine}: "
                     "give the same, or choose another study"
                 )
-            died = plan["worker"] is not None and plan["worker"]["token"] != self.worker.token
+            if plan["worker"] is not None and plan["worker"]["token"] == self.worker.token:
+                return _claim(row.trial, plan)
+            died = plan["worker"] is not None
             plan = {**plan, "worker": self._mine, "deaths": plan["deaths"] + died}
             self.store.trials.begin(connection, row.trial, plan)
-            self._forget(connection, row.trial)
-            connection.execute(self._hearts.insert().values(trial_id=row.trial, heartbeat=self._now()))
-            return Claim(row.trial, plan["index"], Arch(plan["arch"]), plan["provenance"], plan["deaths"])
+            if died:
+                self._forget(connection, row.trial)
+            connection.execute(self._add_heart, {"trial_id": row.trial})
+            return _claim(row.trial, plan)
 
         return self._transact(claim)
 
@@ -111,8 +121,7 @@ class Claims:
         def write(connection: Connection) -> bool:
             if self._held(connection, claim) is None:
                 return False
-            there = self._hearts.c.trial_id == claim.trial
-            connection.execute(self._hearts.update().where(there).values(heartbeat=self._now()))
+            connection.execute(self._beat, {"trial": claim.trial})
             return True
 
         try:
@@ -151,9 +160,7 @@ class Claims:
 
     def _free(self, connection: Connection, below: int) -> Row | None:
         planned = [
-            row
-            for row in self.store.trials.rows(connection, self.store.finished_to)
-            if row.key == PLAN and row.value["index"] < below
+            row for row in self.store.trials.planned(connection, self.store.finished_to) if row.value["index"] < below
         ]
         ages = self._ages(connection, [row.trial for row in planned if row.value["worker"] is not None])
         return next((row for row in planned if self._is_free(row.value["worker"], ages.get(row.trial))), None)
@@ -174,7 +181,7 @@ class Claims:
         return row if worker is not None and worker["token"] == self.worker.token else None
 
     def _forget(self, connection: Connection, trial: int) -> None:
-        connection.execute(self._hearts.delete().where(self._hearts.c.trial_id == trial))
+        connection.execute(self._delete_heart, {"trial": trial})
 
     def _now(self) -> Any:
         """The database's time, in UTC, as an expression. (Its sessions may be in different time zones.)"""
@@ -198,3 +205,7 @@ class Claims:
             age = func.extract("epoch", self._now() - last)
         query = sqlalchemy.select(self._hearts.c.trial_id, age).where(self._hearts.c.trial_id.in_(trials))
         return {trial: float(seconds) for trial, seconds in connection.execute(query)}
+
+
+def _claim(trial: int, plan: Mapping[str, Any]) -> Claim:
+    return Claim(trial, plan["index"], Arch(plan["arch"]), plan["provenance"], plan["deaths"])

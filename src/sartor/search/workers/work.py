@@ -51,12 +51,26 @@ def work(
     check_counts(evaluations, batch)
     claims = Claims(store, {"seed": seed, "batch": batch}, heartbeat_s)
     checked, pause = 0, 0.0
-    while True:
-        planned = [plan for plan in store.look() if plan.value["index"] < evaluations]
-        history = store.records()
-        check_history(space, history[checked:] if not planned else [])
-        if not planned:
-            checked = len(history)
+    with _heart(claims) as held:
+        while True:
+            if should_stop is not None and should_stop():
+                store.look()
+                return store.records()
+            claim = claims.take(evaluations) if pause == 0 or claims.free(evaluations) else None
+            if claim is not None:
+                held[:] = [claim]
+                record = _evaluate(claims, claim, evaluate)
+                if claims.finish(claim, record) and on_record is not None:
+                    on_record(record)
+                held[:], pause = [], 0.0
+                continue
+            if any(plan.value["index"] < evaluations for plan in store.look()):  # others are at them
+                pause = min(LONGEST_PAUSE_S, 2 * pause + 0.01)
+                time.sleep(pause)
+                continue
+            history = store.records()
+            check_history(space, history[checked:])
+            checked, pause = len(history), 0.0
             if checked >= evaluations:
                 return history
             found = next_batch(space, strategy, history, initial, seed, batch)
@@ -64,17 +78,6 @@ def work(
                 return history
             notes = {**(provenance or {}), **found.provenance(seed)}
             claims.plan(found, found.archs[: evaluations - checked], notes)
-        if should_stop is not None and should_stop():
-            return history
-        claim = claims.take(evaluations)
-        if claim is None:
-            time.sleep(pause)
-            pause = min(LONGEST_PAUSE_S, 2 * pause + 0.01)
-            continue
-        pause = 0.0
-        record = _evaluate(claims, claim, evaluate)
-        if claims.finish(claim, record) and on_record is not None:
-            on_record(record)
 
 
 def _evaluate(claims: Claims, claim: Claim, evaluate: Callable[[Arch], Mapping[str, float]]) -> Record:
@@ -83,27 +86,27 @@ def _evaluate(claims: Claims, claim: Claim, evaluate: Callable[[Arch], Mapping[s
     def lost(_: Arch) -> Mapping[str, float]:
         raise NotMeasured(f"{claim.deaths} workers died evaluating it")
 
-    try:
-        with _heart(claims, claim):
-            return evaluated(f"a{claim.index}", claim.arch, lost if claim.deaths >= DEATHS else evaluate, notes)
-    except BaseException:  # Ctrl-C too: another worker need not wait
-        claims.give_back(claim)
-        raise
+    return evaluated(f"a{claim.index}", claim.arch, lost if claim.deaths >= DEATHS else evaluate, notes)
 
 
 @contextlib.contextmanager
-def _heart(claims: Claims, claim: Claim) -> Iterator[None]:
-    """Beats beside what is done in it."""
+def _heart(claims: Claims) -> Iterator[list[Claim]]:
+    """A list: for the claim in it, a heart beats beside what is done meanwhile. What is in it in the end, because of an
+    error or Ctrl-C, is given back: another worker need not wait."""
+    held: list[Claim] = []
     stop = threading.Event()
 
     def beat() -> None:
-        while not stop.wait(claims.heartbeat_s) and claims.beat(claim):
-            pass
+        while not stop.wait(claims.heartbeat_s):
+            for claim in list(held):
+                claims.beat(claim)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
-        yield
+        yield held
     finally:
         stop.set()
         thread.join()
+        for claim in held:
+            claims.give_back(claim)

@@ -31,8 +31,9 @@ PATIENCE_S = 300.0
 """How long a server may be away in the middle of a search: a restart, an upgrade, a failover."""
 
 LONGEST_PAUSE_S = 10.0
-OPENINGS = 20
-"""Tries to open a database whose tables other processes are just making."""
+
+OPENING_S = 30.0
+"""How long to try again to open a database whose tables other processes are just making."""
 
 SERVER = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 """A machine that is gone without a word is noticed within a minute, not after TCP's quarter of an hour."""
@@ -49,7 +50,7 @@ class Database:
     def __init__(self, place: Path | str, patience_s: float = PATIENCE_S, opening_s: float = 0.0):
         self.url = _url(place)
         self.is_file = self.url.get_backend_name() == "sqlite"
-        self.where = str(self.url.database) if self.is_file else self.url.render_as_string(hide_password=True)
+        self.where = str(self.url.database) if self.is_file else self.url.set(query={}).render_as_string()
         self.patience_s = patience_s
         self.back_at = -float("inf")  # on the monotonic clock: when it last came back from being away
         if self.is_file:
@@ -74,8 +75,6 @@ class Database:
         import sqlalchemy
         from optuna.storages._rdb.models import StudyModel
 
-        lock = sqlalchemy.select(StudyModel.study_id).where(StudyModel.study_id == study).with_for_update()
-
         def locked(connection: Connection) -> T:
             if self.is_file:
                 level = "FULL" if durable else "NORMAL"
@@ -86,7 +85,8 @@ class Database:
             else:
                 if not durable:
                     connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
-                connection.execute(lock)
+                own = sqlalchemy.select(StudyModel.study_id).where(StudyModel.study_id == study)
+                connection.execute(own.with_for_update())
             return work(connection)
 
         return self._patiently(lambda: self._begun(locked), self.patience_s if patience_s is None else patience_s)
@@ -177,21 +177,26 @@ class Database:
         else:  # what is read after the lock must be what was committed before it, whatever the server's default
             options = {"connect_args": dict(SERVER), "isolation_level": "READ COMMITTED"}
         url = self.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-        for opening in range(OPENINGS):
+        deadline = time.monotonic() + OPENING_S
+        while True:
             try:
                 storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
+                if self.is_file:
+                    with storage.engine.connect() as connection:
+                        # No kill can leave a torn page, and readers do not block. The file keeps it.
+                        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
                 break
             except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
                 text = str(error.__cause__ or error).lower()
-                if opening == OPENINGS - 1 or not any(sign in text for sign in ("already exists", "unique", "locked")):
+                just_made = any(sign in text for sign in ("already exists", "unique", "locked"))
+                if not just_made or time.monotonic() > deadline:
                     raise
                 time.sleep(random.uniform(0.02, 0.2))
         if self.is_file:
 
             @sqlalchemy.event.listens_for(storage.engine, "connect")
             def durable(connection: Any, _: object) -> None:
-                connection.execute("PRAGMA journal_mode=WAL")  # no kill can leave a torn page; readers do not block
-                connection.execute("PRAGMA synchronous=FULL")  # a power cut loses nothing either
+                connection.execute("PRAGMA synchronous=FULL")  # a power cut loses nothing
 
             storage.engine.dispose()  # the connection that made the tables has not been told yet
         return storage

@@ -47,7 +47,9 @@ class Trials:
         self._utc = hasattr(models.TrialModel, "_datetime_start_utc")  # Optuna 4 keeps local time, 5 keeps UTC
         self._state = optuna.trial.TrialState
         self._finite = models.TrialValueModel.TrialValueType.FINITE
-        kinds = {choice.name: optuna.distributions.CategoricalDistribution(choice.options) for choice in choices}
+        self._kinds = kinds = {
+            choice.name: optuna.distributions.CategoricalDistribution(choice.options) for choice in choices
+        }
         self._distributions = {n: optuna.distributions.distribution_to_json(kind) for n, kind in kinds.items()}
         self._places: dict[str, dict[tuple[type, Option], float]] = {
             c.name: {(type(o), o): kinds[c.name].to_internal_repr(o) for o in c.options} for c in choices
@@ -119,7 +121,7 @@ class Trials:
 
     def write(self, connection: Connection, trial: int, key: str, value: Mapping[str, Any]) -> None:
         """Replace the plan of ``trial``."""
-        connection.execute(self._write, {"trial": trial, "to": key, "text": json.dumps(value, allow_nan=False)})
+        connection.execute(self._write, {"trial": trial, "to": key, "text": json.dumps(value)})
 
     def _found(self, connection: Connection, query: Select[Any], **at: int) -> list[Row]:
         return [Row(trial, key, json.loads(text)) for trial, key, text in connection.execute(query, at)]
@@ -137,7 +139,7 @@ class Trials:
             {
                 "trial_id": trial,
                 "param_name": name,
-                "param_value": self._places[name][type(option), option],
+                "param_value": self._place(name, option),
                 "distribution_json": self._distributions[name],
             }
             for name, option in arch.items()
@@ -145,9 +147,14 @@ class Trials:
         ]
         if params:
             connection.execute(self._add_params, params)
-        text = json.dumps(value, allow_nan=False)
+        text = json.dumps(value)
         connection.execute(self._add_attribute, {"trial_id": trial, "key": key, "value_json": text})
         return trial
+
+    def _place(self, name: str, option: Option) -> float:
+        """Of the option among its choice's; Optuna looks for it one by one."""
+        place = self._places[name].get((type(option), option))
+        return self._kinds[name].to_internal_repr(option) if place is None else place
 
     def _ended(self, record: Record) -> dict[str, Any]:
         """Complete, or failed where an objective could not be measured."""

@@ -26,17 +26,21 @@ from sartor.search.named import strategies
 from sartor.search.objective import ACCURACY_LATENCY
 from sartor.search.store import Store
 from sartor.search.workers import work
-from search.workers.noted import Noted
+from search.workers.noted import Noted, note, notes, until
 from functools import partial
 
-url, file, seconds, heartbeat_s, budget, *names = sys.argv[1:]
+url, file, seconds, heartbeat_s, budget, waiting_for, *names = sys.argv[1:]
+if int(waiting_for):
+    note(Path(file), "joined", CONDITIONAL.smallest())
+    until(lambda: len(notes(Path(file), "joined")) >= int(waiting_for))
 for name in names:
     strategy = partial(strategies[name], objectives=ACCURACY_LATENCY)
     with Store(url, name=name, choices=CONDITIONAL.choices) as store:
         work(CONDITIONAL, Noted(Path(file), float(seconds)), strategy, store,
              evaluations=int(budget), seed=1, batch=6, heartbeat_s=float(heartbeat_s))
 """
-"""Takes part in searches of CONDITIONAL, one after another, each in the study of its strategy's name."""
+"""Takes part in searches of CONDITIONAL, one after another, each in the study of its strategy's name; begins when as
+many as it is ``waiting_for`` are there."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +148,12 @@ def join(
     seconds: float = 0.0,
     budget: int = 24,
     heartbeat_s: float = 10.0,
+    waiting_for: int = 0,
     under: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """A process that takes part (see WORKER), started by the command ``under`` where there is one."""
     paths = [str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    arguments = [url, str(file), str(seconds), str(heartbeat_s), str(budget), *names]
+    arguments = [url, str(file), str(seconds), str(heartbeat_s), str(budget), str(waiting_for), *names]
     return subprocess.Popen(
         [*under, sys.executable, "-c", WORKER, *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ class Worker:
 def this_worker() -> Worker:
     """This process, under a new token."""
     pid = os.getpid()
-    return Worker(uuid.uuid4().hex, socket.gethostname(), _machine(), pid, _began(pid))
+    return Worker(uuid.uuid4().hex, socket.gethostname(), _machine(), pid, _began(pid) or "")
 
 
 def is_gone(worker: Mapping[str, Any]) -> bool:
@@ -39,7 +40,20 @@ def is_gone(worker: Mapping[str, Any]) -> bool:
     A process that has another one's number began at another time.
     """
     here = _machine()
-    return here != "" and worker["machine"] == here and _began(int(worker["pid"])) != worker["began"]
+    if here == "" or worker["machine"] != here:
+        return False
+    began = _began(int(worker["pid"]))
+    if began is None or began != worker["began"]:
+        return began is not None
+    if worker["pid"] != os.getpid():
+        return False
+    # This process: a search of before, which could not give back what it was at, or one in another thread.
+    return not any(thread.name == heart_of(worker["token"]) for thread in threading.enumerate())
+
+
+def heart_of(token: str) -> str:
+    """The name of the thread that beats for a worker, for as long as that is at work."""
+    return f"heart of {token}"
 
 
 def _machine() -> str:
@@ -50,12 +64,23 @@ def _machine() -> str:
         return ""
 
 
-def _began(pid: int) -> str:
-    """When the process began, in clock ticks since the machine did; nothing where it has ended, be it that its parent
-    has not asked yet."""
+def _began(pid: int) -> str | None:
+    """When the process began, in clock ticks since the machine did; nothing ("") where it has ended, be it that its
+    parent has not asked yet; None where it is there and may not be seen."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return ""
+        return "" if _has_ended(pid) else None
     state, *fields = text[text.rindex(")") + 2 :].split()  # the name before may hold anything
     return "" if state in "ZX" else fields[18]
+
+
+def _has_ended(pid: int) -> bool:
+    """/proc may hide what belongs to others; that it is there is seen from what may not be done to it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

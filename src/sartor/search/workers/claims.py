@@ -1,9 +1,9 @@
 """Who evaluates what: a batch that waits in the store, claimed arch by arch.
 
 An evaluation is a trial that waits, runs, and has ended. Each step is one transaction of the study's, so one process
-only takes it; a worker that is taken for dead and is not finds its claim gone, and what it then has to say is not
-written. Time is the database's: workers' clocks may differ. Rejected: Optuna's own ``fail_stale_trials``, which makes a
-failed trial and a second one of the same arch, and lets a worker that only was slow write all the same.
+only takes it; a worker that is taken for dead and is not finds its claim given to another, and what it then has to say
+is not written. Time is the database's: workers' clocks may differ. Rejected: Optuna's own ``fail_stale_trials``, which
+makes a failed trial and a second one of the same arch, and lets a worker that only was slow write all the same.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Claims:
                 store.trials.plan(connection, arch, value)
             return True
 
-        return self._transact(write)
+        return self._transact(write, durable=False)
 
     def free(self, below: int) -> bool:
         """Whether there is something to take, as far as can be seen without a lock."""
@@ -96,13 +96,8 @@ class Claims:
             row = self._free(connection, below)
             if row is None:
                 return None
+            self.check([row])
             plan = row.value
-            if plan["terms"] != self.terms:
-                theirs, mine = (", ".join(f"{k} {v}" for k, v in t.items()) for t in (plan["terms"], self.terms))
-                raise InputError(
-                    f"the study {self.store.name} is being searched with {theirs}, not {mine}: "
-                    "give the same, or choose another study"
-                )
             if plan["worker"] is not None and plan["worker"]["token"] == self.worker.token:
                 return _claim(row.trial, plan)
             died = plan["worker"] is not None
@@ -113,7 +108,8 @@ class Claims:
             connection.execute(self._add_heart, {"trial_id": row.trial})
             return _claim(row.trial, plan)
 
-        return self._transact(claim)
+        # A file's claim can be lost in a power cut only, and its worker with it; but a server crashes alone.
+        return self._transact(claim, durable=not self.store.database.is_file)
 
     def beat(self, claim: Claim) -> bool:
         """Say that this worker is alive. False where the claim is no longer its own; True where nobody answers."""
@@ -125,22 +121,22 @@ class Claims:
             return True
 
         try:
-            return self._transact(write, patience_s=0.0)
+            return self._transact(write, durable=False, patience_s=0.0)
         except InputError:
             return True
 
     def finish(self, claim: Claim, record: Record) -> bool:
-        """Store what became of it. False where the claim was no longer this worker's: then nothing is stored."""
+        """Store what became of it. False where another worker has the claim by now: then nothing is stored."""
         check_finite(record)
 
         def write(connection: Connection) -> bool:
-            if self._held(connection, claim) is None:
+            if self._held(connection, claim, or_nobodys=True) is None:
                 return False
             self.store.trials.finish(connection, claim.trial, record)
             self._forget(connection, claim.trial)
             return True
 
-        return self._transact(write, durable=True)
+        return self._transact(write)
 
     def give_back(self, claim: Claim) -> None:
         """Let another worker have it, now. Where the database is away, the others have to wait for its heartbeat."""
@@ -154,8 +150,17 @@ class Claims:
         with contextlib.suppress(InputError):
             self._transact(write, patience_s=0.0)
 
-    def _transact(self, work: Any, *, durable: bool = False, patience_s: float | None = None) -> Any:
-        """Only a record must outlive a power cut: a plan and a claim are made anew."""
+    def check(self, planned: Sequence[Row]) -> None:
+        """Raises InputError where another search than this one is on in the study."""
+        for row in planned:
+            if row.value["terms"] != self.terms:
+                theirs, mine = (", ".join(f"{k} {v}" for k, v in t.items()) for t in (row.value["terms"], self.terms))
+                raise InputError(
+                    f"the study {self.store.name} is being searched with {theirs}, not {mine}: "
+                    "give the same, or choose another study"
+                )
+
+    def _transact(self, work: Any, *, durable: bool = True, patience_s: float | None = None) -> Any:
         return self.store.database.transact(work, study=self.store.trials.study, durable=durable, patience_s=patience_s)
 
     def _free(self, connection: Connection, below: int) -> Row | None:
@@ -174,11 +179,14 @@ class Claims:
         stale = BEATS * worker["heartbeat_s"]
         return age_s > stale and time.monotonic() - self.store.database.back_at > stale
 
-    def _held(self, connection: Connection, claim: Claim) -> Row | None:
-        """The row of ``claim``, if it still is this worker's."""
+    def _held(self, connection: Connection, claim: Claim, *, or_nobodys: bool = False) -> Row | None:
+        """The row of ``claim``, if it still is this worker's; or nobody's, which a server's crash can make of it."""
         row = self.store.trials.row(connection, claim.trial)
-        worker = row.value["worker"] if row.key == PLAN else None
-        return row if worker is not None and worker["token"] == self.worker.token else None
+        if row.key != PLAN:
+            return None
+        worker = row.value["worker"]
+        mine = or_nobodys if worker is None else worker["token"] == self.worker.token
+        return row if mine else None
 
     def _forget(self, connection: Connection, trial: int) -> None:
         connection.execute(self._delete_heart, {"trial": trial})

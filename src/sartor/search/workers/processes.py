@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
@@ -28,7 +29,7 @@ from sartor.search.workers.work import work
 from sartor.space.space import Space
 
 STOPPING_S = 5.0
-"""How long a worker may take to give back what it is at."""
+"""How long workers may take to give back what they are at."""
 
 
 def run_workers(
@@ -141,8 +142,9 @@ def _stop(started: Mapping[SpawnProcess, Connection]) -> None:
         if process.is_alive() and process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + STOPPING_S
     for process, pipe in started.items():
-        process.join(STOPPING_S)
+        process.join(max(0.0, deadline - time.monotonic()))
         process.kill()
         process.join()
         pipe.close()
@@ -169,13 +171,14 @@ def _worker(
         with Store(**arguments) as store:
             work(space, evaluate, strategy, store, **options)
     except KeyboardInterrupt:
-        os._exit(0)  # without a traceback a worker; the parent has its own
+        os._exit(130)  # without a traceback a worker; the parent has its own
     except SartorError as error:
-        pipe.send((str(error), ""))
+        pipe.send((str(error)[:5000], ""))
     except Exception as error:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split())[:500]
         line = f"the evaluator or the strategy raised {type(error).__name__}: {text}"
-        pipe.send((f"{line}: mend it and run the same command again", traceback.format_exc()))
+        # Cut, because a pipe holds 64 kB and nobody reads it before this process has ended.
+        pipe.send((f"{line}: mend it and run the same command again", traceback.format_exc()[-20_000:]))
 
 
 def die_with_parent(*, whole_group: bool = False) -> None:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search.loop import NotMeasured, check_counts, check_history, evaluated, next_batch
 from sartor.search.store import Store
 from sartor.search.strategy import Strategy
+from sartor.search.workers.alive import heart_of
 from sartor.search.workers.claims import DEATHS, HEARTBEAT_S, Claim, Claims
 from sartor.space.space import Space
 
@@ -46,12 +48,12 @@ def work(
     An evaluation at which ``DEATHS`` workers died is recorded as failed. What the evaluator raises ends this worker,
     and gives the arch back; ``on_record`` is told of this worker's own records.
 
-    Raises InputError as ``search`` does, and where another seed or batch than these is at work in the study.
+    Raises InputError as ``search`` does, and where the study is of another seed, or another batch is at work in it.
     """
     check_counts(evaluations, batch)
     claims = Claims(store, {"seed": seed, "batch": batch}, heartbeat_s)
     checked, pause = 0, 0.0
-    with _heart(claims) as held:
+    with heart(claims) as held:
         while True:
             if should_stop is not None and should_stop():
                 store.look()
@@ -64,7 +66,9 @@ def work(
                     on_record(record)
                 held[:], pause = [], 0.0
                 continue
-            if any(plan.value["index"] < evaluations for plan in store.look()):  # others are at them
+            planned = store.look()
+            claims.check(planned)
+            if any(plan.value["index"] < evaluations for plan in planned):  # others are at them
                 pause = min(LONGEST_PAUSE_S, 2 * pause + 0.01)
                 time.sleep(pause)
                 continue
@@ -73,6 +77,11 @@ def work(
             checked, pause = len(history), 0.0
             if checked >= evaluations:
                 return history
+            if history and history[-1].provenance.get("seed", seed) != seed:  # or one who mistypes it stops the others
+                raise InputError(
+                    f"the study {store.name} was searched with seed {history[-1].provenance['seed']}, not {seed}: "
+                    "give the same, or choose another study"
+                )
             found = next_batch(space, strategy, history, initial, seed, batch)
             if not found.archs:
                 return history
@@ -90,7 +99,7 @@ def _evaluate(claims: Claims, claim: Claim, evaluate: Callable[[Arch], Mapping[s
 
 
 @contextlib.contextmanager
-def _heart(claims: Claims) -> Iterator[list[Claim]]:
+def heart(claims: Claims) -> Iterator[list[Claim]]:
     """A list: for the claim in it, a heart beats beside what is done meanwhile. What is in it in the end, because of an
     error or Ctrl-C, is given back: another worker need not wait."""
     held: list[Claim] = []
@@ -101,7 +110,7 @@ def _heart(claims: Claims) -> Iterator[list[Claim]]:
             for claim in list(held):
                 claims.beat(claim)
 
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread = threading.Thread(target=beat, name=heart_of(claims.worker.token), daemon=True)
     thread.start()
     try:
         yield held

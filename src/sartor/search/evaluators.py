@@ -106,8 +106,8 @@ class Limited:
             ForkingPickler.dumps(self.evaluator)
         except Exception as error:  # pickling raises whatever an object's own code raises
             raise InputError(
-                f"this evaluator cannot be sent to another process ({str(error).splitlines()[0]}): give a function at "
-                "the top of a module, not a lambda"
+                f"this evaluator cannot be sent to another process ({' '.join(str(error).split())[:200]}): "
+                "give a function at the top of a module, not a lambda"
             ) from error
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(

@@ -24,6 +24,7 @@ def server() -> Iterator[Server]:
     server.close()
 
 
+@pytest.mark.heavy
 def test_workers_wait_for_a_server_that_crashes_and_comes_back(server, tmp_path):
     """It crashes in the middle of evaluations, twice; nothing that was finished is lost or made again."""
     url, file = server.url(), tmp_path / "notes"
@@ -40,6 +41,7 @@ def test_workers_wait_for_a_server_that_crashes_and_comes_back(server, tmp_path)
     assert evaluated_once(file, 24)
 
 
+@pytest.mark.heavy
 def test_a_server_that_stays_away_ends_the_search_which_goes_on_later(server):
     url, calls = server.url(), []
 
@@ -62,6 +64,7 @@ def test_a_server_that_stays_away_ends_the_search_which_goes_on_later(server):
     assert plain(found) == plain(run(FLAT, evaluate, "random", 6))
 
 
+@pytest.mark.heavy
 def test_a_server_may_come_later_than_its_workers(server):
     import threading
 

@@ -40,6 +40,7 @@ def test_two_workers_make_the_history_of_one(new_url, tmp_path):
     assert os.getpid() not in pids
 
 
+@pytest.mark.heavy
 def test_an_evaluation_that_kills_its_workers_is_given_up_and_said(tmp_path):
     """Each worker that dies is replaced, until so many have died of one arch that it is recorded as the reason."""
     file, bad = tmp_path / "notes", alone()[2].arch
@@ -119,6 +120,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path, how):
     assert time.monotonic() - begun < 50, "without waiting for heartbeats"
 
 
+@pytest.mark.heavy
 def test_a_program_without_a_guard_is_told_of_it(tmp_path):
     _, errors = script(tmp_path, 0, "main()").communicate(timeout=120)
     last = errors.strip().splitlines()[-1]

@@ -75,8 +75,8 @@ def run_workers(
         ForkingPickler.dumps(task)
     except Exception as error:  # pickling raises whatever an object's own code raises
         raise InputError(
-            f"this cannot be sent to another process ({str(error).splitlines()[0]}): give an evaluator and a strategy "
-            "that are functions at the top of a module, not lambdas"
+            f"this cannot be sent to another process ({' '.join(str(error).split())[:200]}): "
+            "give an evaluator and a strategy that are functions at the top of a module, not lambdas"
         ) from error
     started: dict[SpawnProcess, Connection] = {}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,17 +37,16 @@ def test_what_is_well_is_as_it_was(tmp_path):
     ],
 )
 def test_a_failure_is_a_record_with_its_reason(how, reason):
-    with limited(Always(how), seconds=0.3) as evaluator:
+    with limited(Always(how), seconds=0.3 if how == "hangs" else 60) as evaluator:
         record = run(FLAT, evaluator, "random", 1)[0]
     assert record.metrics == {}
     assert record.provenance["failed"].splitlines() == [record.provenance["failed"]]
-    with pytest.raises(AssertionError, match=reason):
-        raise AssertionError(record.provenance["failed"])
+    assert re.match(reason, record.provenance["failed"])
 
 
 def test_a_second_try_may_do(tmp_path):
     for how in ("hangs", "raises"):
-        with limited(Once(tmp_path / how, how), seconds=1.0, retries=1) as evaluator:
+        with limited(Once(tmp_path / how, how), seconds=3.0, retries=1) as evaluator:
             assert evaluator(ARCH) == evaluate(ARCH)
         assert len(notes(tmp_path / how)) == 2
 

@@ -16,7 +16,7 @@ from multiprocessing.util import Finalize
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from sartor.errors import InputError
+from sartor.errors import InputError, SartorError
 from sartor.records import Arch
 from sartor.search.loop import NotMeasured, numbers
 from sartor.search.workers.processes import ElsewhereError, die_with_parent
@@ -171,7 +171,7 @@ def _serve(pipe: Connection, evaluator: Callable[[Arch], Mapping[str, float]]) -
             return
         try:
             answer: Answer = numbers(evaluator(arch)), "", ""
-        except NotMeasured as error:
+        except SartorError as error:  # NotMeasured among them: a whole line as it is
             answer = None, str(error), ""
         except Exception as error:
             answer = None, " ".join(f"{type(error).__name__}: {error}".split())[:500], traceback.format_exc()

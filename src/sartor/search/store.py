@@ -32,7 +32,8 @@ _IDENTITY = "sartor.identity"
 
 class Store:
     """A list of records in the study ``name`` of ``place``: a file's path, or a database's URL
-    (``sqlite:///PATH``, or ``postgresql+psycopg://USER@HOST/DB`` for many machines).
+    (``sqlite:///PATH``, or ``postgresql+psycopg://USER@HOST/DB`` for many machines: a file's locks do not hold over a
+    network).
 
     ``choices`` are written as the trials' parameters; ``identity`` is anything JSON-able that must be the same whenever
     the store is opened again, such as the space and the data's fingerprint. A server that goes away while the store is

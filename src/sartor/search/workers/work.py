@@ -46,8 +46,9 @@ def work(
     What a worker that died had claimed is claimed anew: at once by those who can see that its process has ended, and by
     those elsewhere when its heart has not beaten for :data:`sartor.search.workers.claims.BEATS` times ``heartbeat_s``.
     (The heart is a thread: an evaluator that holds Python's lock that long in native code stops it. ``limited``, in
-    ``sartor.search.evaluators``, keeps the two apart.) An evaluation at which ``DEATHS`` workers died is recorded as failed. What the evaluator raises ends this worker,
-    and gives the arch back; ``on_record`` is told of this worker's own records.
+    ``sartor.search.evaluators``, keeps the two apart.) An evaluation at which ``DEATHS`` workers died is recorded as
+    failed. What the evaluator raises ends this worker, and gives the arch back; ``on_record`` is told of this worker's
+    own records.
 
     Raises InputError as ``search`` does, and where the study is of another seed, or another batch is at work in it.
     """

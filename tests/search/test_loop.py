@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.strategy import CONDITIONAL, FLAT, InMemory, evaluate
 from sartor.errors import InputError
 from sartor.records import Arch
-from sartor.search.loop import search
+from sartor.search import run
+from sartor.search.loop import NotMeasured, search
 from sartor.search.methods.nsga2 import nsga2
 from sartor.search.methods.random import random_search
 
@@ -67,6 +70,7 @@ def test_each_record_is_stored_before_it_is_reported():
 def test_provenance_says_where_a_record_comes_from():
     found = search(FLAT, evaluate, random_search, evaluations=3, seed=7, batch=2, provenance={"device": "here"})
     assert [r.provenance["batch_start"] for r in found] == [0, 0, 2]
+    assert [r.provenance["batch_size"] for r in found] == [2, 2, 2]
     assert all(r.provenance["seed"] == 7 and r.provenance["device"] == "here" for r in found)
     assert all(r.provenance["seconds"] >= 0 for r in found)
 
@@ -78,6 +82,45 @@ def test_metrics_that_are_not_finite_are_left_out_and_named():
     record = search(FLAT, broken, random_search, evaluations=1, seed=0)[0]
     assert record.metrics == {"latency_ms": 1.0}
     assert record.provenance["not_finite"] == ["accuracy_val", "loss"]
+
+
+def test_what_cannot_be_measured_is_a_record_with_the_reason():
+    def cannot(arch: Arch) -> dict[str, float]:
+        raise NotMeasured("the target\nis not there")
+
+    found = search(FLAT, cannot, nsga2, evaluations=12, seed=0)
+    assert [record.metrics for record in found] == [{}] * 12
+    assert {record.provenance["failed"] for record in found} == {"the target is not there"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "returns None: return names and numbers"),
+        ([0.5, 1.0], r"returns \[0.5, 1.0\]: return names"),
+        (0.5, "returns 0.5: return names"),
+        ({1: 0.5}, r"returns \{1: 0.5\}: return names"),
+        ({"accuracy_val": "0.5"}, "returns accuracy_val = '0.5', which is no number"),
+        ({"accuracy_val": None}, "returns accuracy_val = None, which is no number"),
+        ({"accuracy_val": [1.0] * 99}, r"returns accuracy_val = \[1.0, .*\.\.\., which is no number"),
+        ({"accuracy_val": np.zeros(2)}, "which is no number"),
+        ({"accuracy_val": torch.zeros(2)}, "which is no number"),
+        ({"accuracy_val": 1j}, "which is no number"),
+        ({"accuracy_val": 10**400}, "which is no number"),
+    ],
+)
+def test_an_answer_that_is_not_names_and_numbers_is_one_line(answer, reason):
+    for call in (search, lambda *a, **k: run(FLAT, lambda arch: answer, "random", 1)):
+        with pytest.raises(InputError, match=reason) as caught:
+            call(FLAT, lambda arch: answer, random_search, evaluations=1, seed=0)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [1, True, np.float32(0.5), np.int64(3), torch.tensor(0.25)])
+def test_numbers_of_any_kind_are_numbers(number):
+    record = search(FLAT, lambda arch: {"accuracy_val": number}, random_search, evaluations=1, seed=0)[0]
+    assert record.metrics == {"accuracy_val": float(number)}
+    assert type(record.metrics["accuracy_val"]) is float
 
 
 def test_an_evaluator_that_raises_loses_nothing_finished():

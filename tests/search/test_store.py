@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -17,9 +18,11 @@ import pytest
 from contracts.strategy import CONDITIONAL, FLAT, evaluate, history_of
 from sartor.errors import InputError
 from sartor.records import Arch, Record
+from sartor.search import run
 from sartor.search.loop import search
 from sartor.search.methods.random import random_search
 from sartor.search.store import Store
+from sartor.search.workers import work
 
 
 def as_dicts(records):
@@ -58,6 +61,131 @@ def test_optuna_reads_it(tmp_path):
     assert [Arch(t.params) for t in study.trials] == [r.arch for r in records]
     best = {(t.values[1], t.values[0]) for t in study.best_trials}
     assert best == {(r.metrics["latency_ms"], r.metrics["accuracy_val"]) for r in front(records)}
+
+
+def by_optuna(path: Path, records, choices) -> None:
+    """The same study as Optuna itself writes it, which is how files of before came to be."""
+    import optuna
+
+    study = optuna.create_study(
+        storage=f"sqlite:///{path}", study_name="search", directions=["maximize", "minimize"], load_if_exists=True
+    )
+    identity = {
+        "format": 1,
+        "objectives": [["accuracy_val", True], ["latency_ms", False]],
+        "choices": [[c.name, list(c.options), c.when] for c in choices],
+    }
+    study.set_user_attr("sartor.identity", identity)
+    kinds = {c.name: optuna.distributions.CategoricalDistribution(c.options) for c in choices}
+    for record in records:
+        complete = len(record.metrics) == 2
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.FAIL,
+                values=[record.metrics["accuracy_val"], record.metrics["latency_ms"]] if complete else None,
+                params=dict(record.arch),
+                distributions={name: kinds[name] for name in record.arch},
+                user_attrs={"sartor.record": record.to_dict()},
+            )
+        )
+
+
+def tables(path: Path) -> dict[str, list[tuple]]:
+    """Every row of every table, as it lies in the file; of times, only whether there is one and how it is written."""
+    found = {}
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        names = [n for (n,) in database.execute("select name from sqlite_master where type = 'table' order by name")]
+        for name in names:
+            rows = database.execute(f"select * from {name}").fetchall()
+            found[name] = [tuple(re.sub(r"\d", "0", v) if is_time(v) else v for v in row) for row in rows]
+    return found
+
+
+def is_time(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+", value) is not None
+
+
+def test_it_writes_what_optuna_writes(tmp_path):
+    """Row by row what Optuna's own storage makes of the same trials, and as near in time."""
+    import optuna
+
+    records = [*history_of(CONDITIONAL, 6), Record("a6", CONDITIONAL.largest(), metrics={"latency_ms": 1.0})]
+    with Store(tmp_path / "ours.db", choices=CONDITIONAL.choices) as store:
+        for record in records:
+            store.append(record)
+    by_optuna(tmp_path / "theirs.db", records, CONDITIONAL.choices)
+    assert tables(tmp_path / "ours.db") == tables(tmp_path / "theirs.db")
+    ours, theirs = (
+        optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / file}").trials[0]
+        for file in ("ours.db", "theirs.db")
+    )
+    for a, b in ((ours.datetime_start, theirs.datetime_start), (ours.datetime_complete, theirs.datetime_complete)):
+        assert abs((a - b).total_seconds()) < 600, "in the same time zone"
+
+
+def test_what_workers_have_finished_is_as_if_it_had_been_appended(tmp_path):
+    with Store(tmp_path / "worked.db", choices=FLAT.choices) as store:
+        found = work(FLAT, evaluate, random_search, store, evaluations=5, seed=0, batch=2)
+    with Store(tmp_path / "appended.db", choices=FLAT.choices) as store:
+        for record in found:
+            store.append(record)
+    worked, appended = tables(tmp_path / "worked.db"), tables(tmp_path / "appended.db")
+    # Values and parameters are written at other moments, and so in another order.
+    assert {name: sorted(rows, key=repr) for name, rows in worked.items()} == {
+        name: sorted(rows, key=repr) for name, rows in appended.items()
+    }
+
+
+def test_a_file_of_before_goes_on(tmp_path):
+    """Optuna wrote it, and its records do not say how many were proposed together."""
+    path = tmp_path / "study.db"
+    whole = search(FLAT, evaluate, random_search, evaluations=20, seed=5, batch=7)
+    old = [
+        Record(r.name, r.arch, r.precision, r.metrics, {k: v for k, v in r.provenance.items() if k != "batch_size"})
+        for r in whole[:10]
+    ]
+    by_optuna(path, old, FLAT.choices)
+    with Store(path, choices=FLAT.choices) as store:
+        assert as_dicts(store.records()) == as_dicts(old)
+        search(FLAT, evaluate, random_search, evaluations=12, seed=5, batch=7, store=store)
+        found = work(FLAT, evaluate, random_search, store, evaluations=20, seed=5, batch=7)
+    assert [(r.name, r.arch, r.metrics) for r in found] == [(r.name, r.arch, r.metrics) for r in whole]
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from contracts.strategy import FLAT, evaluate
+from sartor.errors import InputError
+from sartor.search import run
+from sartor.search.store import Store
+
+with Store(Path(sys.argv[1]), choices=FLAT.choices) as store:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+    try:
+        run(FLAT, evaluate, "random", 500, 5, batch=7, store=store)
+    except InputError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, project: Path):
+    """A file-size limit stands for the full disk. With room again, the search goes on."""
+    path = tmp_path / "study.db"
+    paths = [str(project / "src"), str(project / "tests")]
+    done = subprocess.run([sys.executable, "-c", FULL, str(path), *paths], capture_output=True, text=True, timeout=300)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1, done
+    assert re.fullmatch(r"cannot use .*study\.db \((disk I/O error|database or disk is full)\): .*free.*", lines[0])
+    with Store(path, choices=FLAT.choices) as store:
+        stored = len(store)
+        assert stored > 0
+        found = run(FLAT, evaluate, "random", stored + 20, 5, batch=7, store=store)
+    whole = run(FLAT, evaluate, "random", stored + 20, 5, batch=7)
+    assert [(r.name, r.arch, r.metrics) for r in found] == [(r.name, r.arch, r.metrics) for r in whole]
 
 
 def test_a_record_without_an_objective_is_kept_as_a_failed_trial(tmp_path):
@@ -113,6 +241,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from contracts.strategy import FLAT, evaluate
+from sartor.search import run
 from sartor.search.loop import search
 from sartor.search.methods.random import random_search
 from sartor.search.store import Store

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from sartor.errors import InputError
 from sartor.records import Arch, Record
-from sartor.search.loop import Records, search
+from sartor.search.loop import Records, numbers, search
 from sartor.search.methods.bayes import bayes
 from sartor.search.methods.bohb import bohb
 from sartor.search.methods.brp import brp
@@ -29,6 +32,8 @@ from sartor.search.methods.random import random_search
 from sartor.search.methods.reinforce import reinforce
 from sartor.search.methods.smbo import smbo
 from sartor.search.objective import ACCURACY_LATENCY, Objective
+from sartor.search.store import Store
+from sartor.search.workers import run_workers, work
 from sartor.space.fidelity import Fidelities
 from sartor.space.space import Space
 
@@ -81,45 +86,74 @@ def run(
     *,
     objectives: Sequence[Objective] = ACCURACY_LATENCY,
     batch: int = 1,
-    store: Records | None = None,
+    store: Records | Path | str | None = None,
+    workers: int = 1,
     cost: Callable[[Arch], float] | None = None,
 ) -> list[Record]:
     """The history of ``budget`` evaluations of ``space`` by ``strategy`` (a name, or a function as in
-    :data:`strategies`), oldest first.
+    :data:`strategies`), in the order they were proposed.
 
-    ``batch`` archs are proposed at a time: one sees all that was evaluated before it. What ``store`` holds counts. What
-    could not be measured is NaN. Of a space with fidelities, strategies of :data:`strategies` that know nothing of them
-    search the full one alone. ``cost``: what an evaluation of an arch costs, where it is not 1: the search ends with
-    the evaluation that makes the sum ``budget``, or more.
+    ``batch`` archs are proposed at a time: one sees all that was evaluated before it. What could not be measured is
+    NaN. Of a space with fidelities, strategies of :data:`strategies` that know nothing of them search the full one
+    alone.
 
-    Raises InputError as :func:`sartor.search.loop.search` does, and where the evaluator does not return an objective.
+    ``store`` keeps the history, and what it holds counts: a file's path, a database's URL (``sqlite:///PATH``,
+    ``postgresql+psycopg://USER@HOST/DB``), or an open :class:`sartor.search.store.Store`. Every process that makes the
+    same call with the same store takes part, and so do ``workers`` processes that are started here; the history is the
+    same whatever their number. See :func:`sartor.search.workers.work` and :func:`sartor.search.workers.run_workers`.
+
+    ``cost``: what an evaluation of an arch costs, where it is not 1: the search ends with the evaluation that makes the
+    sum ``budget``, or more. It is for one process.
+
+    Raises InputError as :func:`sartor.search.loop.search` and those two do, and where the evaluator does not return an
+    objective.
     """
     chosen = strategy_of(strategy) if isinstance(strategy, str) else strategy
+    if isinstance(store, (str, Path)):
+        with Store(store, objectives=objectives, choices=space.choices) as opened:
+            more: dict[str, Any] = {"objectives": objectives, "batch": batch, "workers": workers, "cost": cost}
+            return run(space, evaluator, chosen, budget, seed, store=opened, **more)
+    if isinstance(space, Fidelities) and chosen in strategies.values() and chosen not in MULTI_FIDELITY:
+        space = space.only_full()
     bound = partial(chosen, objectives=tuple(objectives))
+    evaluate = _Evaluator(evaluator, tuple(objectives))
+    if workers != 1 and not isinstance(store, Store):
+        raise InputError(f"{workers} workers need a store that they share: give a file's path or a database's URL")
+    if workers != 1 and cost is not None:
+        raise InputError("a budget of costs is for one process: leave out workers, or cost")
+    if cost is not None:
+        paid = [cost(record.arch) for record in store.records()] if store is not None else []
+        return search(
+            space,
+            evaluate,
+            bound,
+            evaluations=space.count(),
+            seed=seed,
+            batch=batch,
+            store=store,
+            on_record=lambda record: paid.append(cost(record.arch)),
+            should_stop=lambda: math.fsum(paid) >= budget - 1e-9,
+        )
+    if not isinstance(store, Store):
+        return search(space, evaluate, bound, evaluations=budget, seed=seed, batch=batch, store=store)
+    if workers != 1:
+        return run_workers(workers, space, evaluate, bound, store, evaluations=budget, seed=seed, batch=batch)
+    return work(space, evaluate, bound, store, evaluations=budget, seed=seed, batch=batch)
 
-    def evaluate(arch: Arch) -> Mapping[str, float]:
-        found = evaluator(arch)
-        absent = [o.metric for o in objectives if o.metric not in found]
-        if absent:  # without it every strategy would be random search
+
+@dataclass(frozen=True)
+class _Evaluator:
+    """An evaluator whose answers hold every objective: without one, every strategy would be random search."""
+
+    evaluator: Callable[[Arch], Mapping[str, float]]
+    objectives: tuple[Objective, ...]
+
+    def __call__(self, arch: Arch) -> Mapping[str, float]:
+        found = numbers(self.evaluator(arch))
+        absent = [o.metric for o in self.objectives if o.metric not in found]
+        if absent:
             raise InputError(
                 f"the evaluator returns {', '.join(found) or 'nothing'}, and not {', '.join(absent)}: "
                 "name what it returns as objectives"
             )
         return found
-
-    if isinstance(space, Fidelities) and chosen in strategies.values() and chosen not in MULTI_FIDELITY:
-        space = space.only_full()
-    if cost is None:
-        return search(space, evaluate, bound, evaluations=budget, seed=seed, batch=batch, store=store)
-    paid = [cost(record.arch) for record in store.records()] if store is not None else []
-    return search(
-        space,
-        evaluate,
-        bound,
-        evaluations=space.count(),
-        seed=seed,
-        batch=batch,
-        store=store,
-        on_record=lambda record: paid.append(cost(record.arch)),
-        should_stop=lambda: math.fsum(paid) >= budget - 1e-9,
-    )

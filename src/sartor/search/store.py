@@ -1,44 +1,45 @@
-"""Evaluated archs on disk: an Optuna study in an SQLite file, one finished trial a record.
+"""Evaluated archs in a database: an Optuna study, one finished trial a record.
 
 A record is appended in one transaction, so a kill at any moment leaves it there or not there; what was being evaluated
 is evaluated again. Everything is JSON; nothing is pickled. Optuna's own tools (``optuna-dashboard
-sqlite:///RUN/study.db``) read the file: values are the objectives, parameters are the choices. Rejected: Optuna's ask
-and tell, because a running trial that a kill leaves behind would have to be told apart from one that another process is
-evaluating.
+sqlite:///RUN/study.db``) read it: values are the objectives, parameters are the choices. Rejected: Optuna's ask and
+tell, which writes an evaluation in as many transactions as it has parts, and does not know an arch that was evaluated
+before.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from sartor.disk import make_dir
 from sartor.errors import InputError
 from sartor.records import Record
-from sartor.search.objective import ACCURACY_LATENCY, Objective, measured
+from sartor.search.database import PATIENCE_S, Database
+from sartor.search.objective import ACCURACY_LATENCY, Objective
+from sartor.search.trials import PLAN, RECORD, Row, Trials
 from sartor.space.choice import Choice
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-    from optuna.study import Study
+    from sqlalchemy import Connection
 
 FORMAT = 1
-RECORD = "sartor.record"
 IDENTITY = "sartor.identity"
 
 
 class Store:
-    """An append-only list of records in the study ``name`` of the file ``path``.
+    """A list of records in the study ``name`` of ``place``: a file's path, or a database's URL
+    (``sqlite:///PATH``, or ``postgresql+psycopg://USER@HOST/DB`` for many machines: a file's locks do not hold over a
+    network).
 
     ``choices`` are written as the trials' parameters; ``identity`` is anything JSON-able that must be the same whenever
-    the store is opened again, such as the space and the data's fingerprint. Raises InputError in one line when the
-    file is no store, is damaged, cannot be written, or holds the records of something else.
+    the store is opened again, such as the space and the data's fingerprint. A server that goes away while the store is
+    open is waited for, up to ``patience_s``, and up to ``opening_s`` one that is not there to begin with. Raises
+    InputError in one line when ``place`` is no store, is damaged, cannot be written, stays away, or holds the records
+    of something else.
 
     Use it as a context manager, or call :meth:`close`: an open store keeps SQLite's ``-wal`` file beside its own. Do
     not copy or hash the file from the process that has it open: POSIX drops a process's locks on a file when it closes
@@ -47,16 +48,26 @@ class Store:
 
     def __init__(
         self,
-        path: Path,
+        place: Path | str,
         *,
         name: str = "search",
         objectives: Sequence[Objective] = ACCURACY_LATENCY,
         choices: Sequence[Choice] = (),
         identity: Mapping[str, Any] | None = None,
+        patience_s: float = PATIENCE_S,
+        opening_s: float = 0.0,
     ):
-        self.path = Path(path)
+        self.name = name
         self.objectives = tuple(objectives)
-        self._choices = {choice.name: choice for choice in choices}
+        self.arguments: dict[str, Any] = {
+            "place": place,
+            "name": name,
+            "objectives": self.objectives,
+            "choices": tuple(choices),
+            "identity": identity,
+            "patience_s": patience_s,
+        }
+        """What another process opens the same store with."""
         expected = json.loads(
             json.dumps(
                 {
@@ -67,44 +78,55 @@ class Store:
                 }
             )
         )
-        make_dir(self.path.parent)
-        with _one_line(self.path):
-            self._storage, self._study = _open(self.path, name, self.objectives)
-            held = self._study.user_attrs.get(IDENTITY)
-            if held is None:
-                self._study.set_user_attr(IDENTITY, expected)
-            elif held != expected:
-                changed = sorted(k for k in held.keys() | expected.keys() if held.get(k) != expected.get(k))
-                raise InputError(
-                    f"{self.path} holds the search of another problem ({', '.join(changed)} differ):"
-                    " choose another --out or repeat the arguments it was made with"
-                )
-            self._records = self._read()
+        self.database = Database(place, patience_s, opening_s)
+        with self.database.one_line():
+            study = self._study(expected)
+            self.trials = Trials(study, self.objectives, choices)
+        self._rows: dict[int, Record] = {}
+        self.finished_to = -1
+        """The last trial before which nothing is planned: what comes after it may change."""
+        self.look()
 
     def records(self) -> list[Record]:
-        """Every finished evaluation, oldest first."""
-        return list(self._records)
+        """Every finished evaluation, as of the last :meth:`look` or :meth:`append`, in the order they were proposed."""
+        return [self._rows[trial] for trial in sorted(self._rows)]
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._rows)
+
+    def look(self) -> list[Row]:
+        """Read what other processes have finished; returns what is planned and not finished, first to last."""
+        found = self.database.read(lambda connection: self.trials.rows(connection, self.finished_to))
+        with self.database.one_line():
+            self._rows |= {row.trial: Record.from_dict(row.value) for row in found if row.key == RECORD}
+        planned = [row for row in found if row.key == PLAN]
+        first = planned[0].trial if planned else math.inf
+        self.finished_to = max([self.finished_to, *(row.trial for row in found if row.trial < first)])
+        return planned
 
     def append(self, record: Record) -> None:
-        """Add a finished evaluation; when this returns, a kill no longer loses it. Metrics must be finite."""
-        bad = [k for k, v in record.metrics.items() if not math.isfinite(v)]
-        if bad:
-            raise InputError(f"{record.name}: {', '.join(bad)} is not finite: leave out what could not be measured")
-        with _one_line(self.path):
-            self._study.add_trial(self._trial(record))
-        self._records.append(record)
+        """Add a finished evaluation; when this returns, a kill no longer loses it. Metrics must be finite.
+
+        For one process that has the study for itself. Raises InputError where workers left evaluations unfinished:
+        their archs have been given away.
+        """
+        check_finite(record)
+
+        def add(connection: Connection) -> int:
+            if self.trials.planned(connection, self.finished_to):
+                raise InputError(
+                    f"{self.database.where} holds evaluations that workers began and did not finish: "
+                    "go on with sartor.search.run, which gives them to someone"
+                )
+            return self.trials.record(connection, record)
+
+        trial = self.database.transact(add, study=self.trials.study)
+        self._rows[trial] = record
+        self.finished_to = max(self.finished_to, trial)
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file, so that the file alone is the whole store."""
-        import sqlalchemy
-
-        engine = self._storage.engine
-        with _one_line(self.path), engine.connect() as connection:
-            connection.execute(sqlalchemy.text("PRAGMA wal_checkpoint(TRUNCATE)"))
-        engine.dispose()
+        """Give the database back. A file is whole then: it alone is the whole store."""
+        self.database.close()
 
     def __enter__(self) -> Store:
         return self
@@ -114,96 +136,31 @@ class Store:
     ) -> None:
         self.close()
 
-    def _trial(self, record: Record) -> Any:
+    def _study(self, expected: Mapping[str, Any]) -> int:
         import optuna
 
-        params = {name: option for name, option in record.arch.items() if name in self._choices}
-        complete = measured(record.metrics, self.objectives)
-        return optuna.trial.create_trial(
-            state=optuna.trial.TrialState.COMPLETE if complete else optuna.trial.TrialState.FAIL,
-            values=[record.metrics[o.metric] for o in self.objectives] if complete else None,
-            params=params,
-            distributions={
-                name: optuna.distributions.CategoricalDistribution(self._choices[name].options) for name in params
-            },
-            user_attrs={RECORD: record.to_dict()},
+        storage = self.database.storage
+        optuna.create_study(
+            storage=storage,
+            study_name=self.name,
+            directions=["maximize" if o.maximise else "minimize" for o in self.objectives],
+            load_if_exists=True,
         )
-
-    def _read(self) -> list[Record]:
-        trials = self._study.get_trials(deepcopy=False)
-        return [Record.from_dict(trial.user_attrs[RECORD]) for trial in trials if RECORD in trial.user_attrs]
-
-
-def _open(path: Path, name: str, objectives: Sequence[Objective]) -> tuple[RDBStorage, Study]:
-    import optuna
-    import sqlalchemy
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # check_same_thread off: a progress bar's thread may read. timeout: a dashboard may hold the file for a moment.
-    url = sqlalchemy.engine.URL.create("sqlite", database=str(path)).render_as_string()
-    arguments = {"timeout": 30, "check_same_thread": False}
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
-
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def durable(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")  # a kill can never leave a torn page, and readers do not block
-        connection.execute("PRAGMA synchronous=FULL")  # a power cut loses nothing either
-
-    storage.engine.dispose()  # the connection that made the tables has not been told yet
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        directions=["maximize" if o.maximise else "minimize" for o in objectives],
-        load_if_exists=True,
-    )
-    return storage, study
+        study = storage.get_study_id_from_name(self.name)
+        if IDENTITY not in storage.get_study_user_attrs(study):
+            storage.set_study_user_attr(study, IDENTITY, expected)
+        held = storage.get_study_user_attrs(study)[IDENTITY]  # read back: another process may have been first
+        if held != expected:
+            changed = sorted(k for k in held.keys() | expected.keys() if held.get(k) != expected.get(k))
+            raise InputError(
+                f"{self.database.where} holds the search of another problem ({', '.join(changed)} differ):"
+                " choose another --out or repeat the arguments it was made with"
+            )
+        return study
 
 
-@contextlib.contextmanager
-def read_only(path: Path) -> Iterator[list[Study]]:
-    """Every study of an SQLite file that any Optuna program wrote, to read without writing to it.
-
-    Raises InputError where the file is none, or is damaged.
-    """
-    import optuna
-    import sqlalchemy
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    name = f"file:{quote(str(Path(path).absolute()))}"
-    url = sqlalchemy.engine.URL.create("sqlite", database=name, query={"mode": "ro", "uri": "true"})
-    storage = None
-    try:
-        storage = optuna.storages.RDBStorage(url.render_as_string(), skip_table_creation=True)
-        names = optuna.get_all_study_names(storage)
-        yield [optuna.load_study(study_name=name, storage=storage) for name in names]
-    except InputError:
-        raise
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, ValueError, RuntimeError) as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise InputError(f"{path} is no file of studies, or damaged ({cause}): name one that Optuna wrote") from error
-    finally:
-        if storage is not None:
-            storage.engine.dispose()
-
-
-@contextlib.contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """Turn what SQLAlchemy and Optuna raise into one line that names the fix."""
-    import optuna
-    import sqlalchemy
-
-    try:
-        yield
-    except InputError:
-        raise
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, ValueError) as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        fixes = {
-            "disk is full": "free some space and run the same command again",
-            "disk I/O error": "check the disk and its free space",
-            "readonly": "fix the permissions or choose another --out",
-            "unable to open": "fix the permissions or choose another --out",
-            "locked": "another program holds it open: close that program",
-        }
-        fix = next((f for sign, f in fixes.items() if sign in cause), "it is damaged or no study: choose another --out")
-        raise InputError(f"cannot use {path} ({cause}): {fix}") from error
+def check_finite(record: Record) -> None:
+    """Raises InputError where a metric is not finite: JSON has no such number."""
+    bad = [k for k, v in record.metrics.items() if not math.isfinite(v)]
+    if bad:
+        raise InputError(f"{record.name}: {', '.join(bad)} is not finite: leave out what could not be measured")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sartor.disk import read_json
 from sartor.errors import InputError
 from sartor.search.objective import ACCURACY_LATENCY, Objective
-from sartor.search.store import IDENTITY, RECORD, read_only
+from sartor.search.store import IDENTITY
 from sartor.search.trace import Problem, Trace
+from sartor.search.trials import RECORD
+
+if TYPE_CHECKING:
+    from optuna.study import Study
 
 Searched = tuple[Problem, list[Trace]]
 
@@ -126,6 +132,33 @@ def read_studies(path: Path) -> Searched:
             f"{path} holds no study with a finished trial: name the file of a search that evaluated something"
         )
     return problem, traces
+
+
+@contextlib.contextmanager
+def read_only(path: Path) -> Iterator[list[Study]]:
+    """Every study of an SQLite file that any Optuna program wrote, to read without writing to it.
+
+    Raises InputError where the file is none, or is damaged.
+    """
+    import optuna
+    import sqlalchemy
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    name = f"file:{quote(str(Path(path).absolute()))}"
+    url = sqlalchemy.engine.URL.create("sqlite", database=name, query={"mode": "ro", "uri": "true"})
+    storage = None
+    try:
+        storage = optuna.storages.RDBStorage(url.render_as_string(), skip_table_creation=True)
+        names = optuna.get_all_study_names(storage)
+        yield [optuna.load_study(study_name=name, storage=storage) for name in names]
+    except InputError:
+        raise
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, ValueError, RuntimeError) as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(f"{path} is no file of studies, or damaged ({cause}): name one that Optuna wrote") from error
+    finally:
+        if storage is not None:
+            storage.engine.dispose()
 
 
 def _space_of(study: Any, trials: Sequence[Any]) -> str:

@@ -1,0 +1,188 @@
+"""Every strategy on real tables, beside Optuna and Syne Tune as they ship: evaluations to the best, and regret.
+
+    python benchmarks/nas_tables.py --data ../shared/data --seeds 50 --json OUT
+    python benchmarks/nas_tables.py --data ../shared/data --seeds 3 --tables macro:cifar10 --strategies bayes
+    python benchmarks/nas_tables.py --data ../shared/data --devices all --seeds 5
+
+A search is asked for one arch at a time (``--batch``), and counts unique evaluations. ``best seen``: those until it has
+the arch that is best by what it may see, which on NAS-Bench-201 is the validation accuracy after 12 epochs; the median
+over seeds, in how many, and the mean of those. ``near best test``: until the arch that it would choose is, and stays,
+within 0.1 point of the best test accuracy after 200 epochs. ``regret``: what its choice lacks of that, after 100, 200
+and all evaluations, in points. With ``--devices``, accuracy against each device's latency: the share of the table's
+hypervolume after 100 and 200 evaluations.
+
+Each run is a line of ``--json`` as soon as it is there: a benchmark that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from shipped import SYNE_TUNE, optuna_shipped, syne_tune_shipped
+
+from sartor.errors import InputError
+from sartor.search.contest import contest
+from sartor.search.named import MULTI_FIDELITY, strategies
+from sartor.search.tables import Table, open_known
+
+TABLES = ("nb201:cifar10", "nb201:cifar100", "macro:cifar10")
+SLOW = {
+    "linas": (200, 20),
+    "l2nas": (200, 20),
+    "optuna-cmaes": (200, 20),
+    "optuna-gp": (100, 10),
+    "neural-predictor": (120, 5),
+    "Syne Tune BORE": (200, 10),
+    "Syne Tune CQR": (100, 10),
+}
+"""Evaluations after which a strategy is stopped, and the most seeds that it gets: a proposal of it takes from a tenth
+of a second to several."""
+
+Run = Callable[[Table, int, int], dict[str, Any]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder that holds nas/")
+    parser.add_argument("--tables", default=",".join(TABLES))
+    parser.add_argument(
+        "--strategies", help="names, of all by default; `optuna` and `syne-tune` are those as they ship"
+    )
+    parser.add_argument("--devices", help="latencies to search against, beside accuracy: `all`, or columns")
+    parser.add_argument("--budget", type=int, default=500)
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--syne-tune", type=Path, help="folder that holds Syne Tune")
+    parser.add_argument("--json", type=Path, help="file of one line a run, which is gone on from")
+    a = parser.parse_args()
+    if a.devices:
+        by_device(a)
+        return
+    names = a.strategies.split(",") if a.strategies else [*plain_strategies(), "optuna", "syne-tune"]
+    runs = dict(contestants(names, a.batch, a.syne_tune))
+    done = kept(a.json)
+    for name in a.tables.split(","):
+        table = open_known(name, a.data)
+        print(f"\n{name}: {len(table.rows):,} archs, {a.budget} evaluations, {a.seeds} seeds", flush=True)
+        heads = f"{'best seen':>22} {'near best test':>22} {'regret 100/200/all':>22} {'ms':>7}"
+        print(f"{'strategy':28} {heads}", flush=True)
+        for strategy, run in runs.items():
+            budget, seeds = map(min, SLOW.get(strategy, (a.budget, a.seeds)), (a.budget, a.seeds))
+            found = []
+            for seed in range(seeds):
+                key = f"{name} {strategy} {budget} {a.batch} {seed}"
+                if key not in done:
+                    done[key] = judged(table, run(table, budget, seed))
+                    keep(a.json, key, done[key])
+                found.append(done[key])
+            print(line(strategy, found) + (f"   (of {budget})" if budget < a.budget else ""), flush=True)
+
+
+def plain_strategies() -> list[str]:
+    """All but those that need several fidelities."""
+    return [name for name, strategy in strategies.items() if strategy not in MULTI_FIDELITY]
+
+
+def contestants(names: list[str], batch: int, folder: Path | None) -> Iterator[tuple[str, Run]]:
+    for name in names:
+        if name == "optuna":
+            import optuna
+
+            yield "Optuna TPE", partial(_of, optuna_shipped)
+            yield "Optuna NSGA-II", partial(_of, partial(optuna_shipped, sampler=optuna.samplers.NSGAIISampler))
+        elif name == "syne-tune":
+            for baseline in SYNE_TUNE if folder else ():
+                yield f"Syne Tune {baseline}", partial(_of, partial(syne_tune_shipped, name=baseline, folder=folder))
+        else:
+            yield name, partial(_ours, name, batch)
+
+
+def _of(search: Run, table: Table, budget: int, seed: int) -> dict[str, Any]:
+    return search(table, budget, seed)
+
+
+def _ours(name: str, batch: int, table: Table, budget: int, seed: int) -> dict[str, Any]:
+    return next(iter(contest(table, [name], budget, 1, batch=batch, first_seed=seed)))
+
+
+def judged(table: Table, entry: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a run: ``seen``, evaluations to the best by what may be seen, ``near`` and ``regret``."""
+    sign = 1 if table.verdict.maximise else -1
+    away = [sign * (table.best - value) for value in entry["best_so_far"]]
+    far = [i for i, d in enumerate(away) if d > table.near + 1e-9]
+    near = None if far and far[-1] == len(away) - 1 else (far[-1] + 2 if far else 1)
+    places = [min(place, len(away)) - 1 for place in (100, 200, len(away))]
+    first = table.objectives[0]
+    best = min(first.cost(row[first.metric]) for row in table.rows.values())
+    seen = [i for i, value in enumerate(entry["values"][first.metric], 1) if first.cost(value) == best]
+    return {
+        "seen": seen[0] if seen else None,
+        "near": near,
+        "regret": [away[place] for place in places],
+        "ms": 1000 * entry["seconds"] / max(1, entry["evaluations"]),
+    }
+
+
+def line(strategy: str, runs: list[dict[str, Any]]) -> str:
+    regret = "/".join(f"{np.mean([run['regret'][i] for run in runs]):.2f}" for i in range(3))
+    ms = statistics.median(run["ms"] for run in runs)
+    seen, near = (_needed([run[key] for run in runs]) for key in ("seen", "near"))
+    return f"{strategy:28} {seen:>22} {near:>22} {regret:>22} {ms:7.1f}"
+
+
+def _needed(counts: list[int | None]) -> str:
+    """The upper median, in how many of the seeds, and the mean of those."""
+    there = [n for n in counts if n is not None]
+    middle = sorted(math.inf if n is None else n for n in counts)[len(counts) // 2]
+    mean = f"{statistics.mean(there):.0f}" if there else "-"
+    return f"{middle if math.isfinite(middle) else 'never'} ({len(there)}/{len(counts)}, {mean})"
+
+
+def by_device(a: argparse.Namespace) -> None:
+    names = a.strategies.split(",") if a.strategies else ["bayes", "linas", "nsga2", "random"]
+    for name in a.tables.split(","):
+        devices = latencies(name, a.data) if a.devices == "all" else a.devices.split(",")
+        print(f"\n{name}: share of the hypervolume after 100 and 200 evaluations, mean of {a.seeds} seeds")
+        for device in devices:
+            table = open_known(name, a.data, device)
+            found: dict[str, list[list[float]]] = {}
+            for entry in contest(table, names, 200, a.seeds, batch=a.batch):
+                found.setdefault(entry["strategy"], []).append([entry["hypervolume"][i] for i in (99, 199)])
+            shares = (
+                f"{s} {100 * np.mean([v[0] for v in x]):.1f} {100 * np.mean([v[1] for v in x]):.1f}"
+                for s, x in found.items()
+            )
+            print(f"{device:28} " + "   ".join(shares), flush=True)
+
+
+def latencies(name: str, data: str) -> list[str]:
+    """The table's columns of latency, which it names where it is asked for one that it has not."""
+    try:
+        open_known(name, data, "?")
+    except InputError as error:
+        return [c for c in str(error).split("choose from ")[-1].split(", ") if c.startswith("lat_")]
+    raise AssertionError("a table has no column '?'")
+
+
+def kept(file: Path | None) -> dict[str, dict[str, Any]]:
+    if file is None or not file.exists():
+        return {}
+    return dict(json.loads(text) for text in file.read_text().splitlines())
+
+
+def keep(file: Path | None, key: str, run: dict[str, Any]) -> None:
+    if file is not None:
+        with file.open("a") as held:
+            held.write(json.dumps([key, run]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from typing import Any
 from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search.loop import Records, numbers, search
+from sartor.search.methods.bananas import bananas
 from sartor.search.methods.bayes import bayes
 from sartor.search.methods.bohb import bohb
 from sartor.search.methods.brp import brp
@@ -45,6 +46,7 @@ strategies: dict[str, Callable[..., list[Arch]]] = {
     "nsga2": nsga2,
     "linas": linas,
     "bayes": bayes,
+    "bananas": bananas,
     "neural-predictor": neural_predictor,
     "optuna-tpe": optuna_tpe,
     "optuna-nsga2": optuna_nsga2,

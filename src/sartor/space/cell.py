@@ -72,6 +72,19 @@ class Cell(Space):
             for place, path in enumerate(p for n in range(longest + 1) for p in product(operators, repeat=n))
         }
 
+    def expression(self, arch: Arch) -> str:
+        """What the output is of the input ``x``, a sum in the order of its terms: equal where archs compute the same
+        but for that order, for identities are worked out and what is absent adds nothing. ``0`` where the output
+        hears nothing."""
+        heard: dict[int, list[str]] = {0: ["x"]}
+        for node in range(1, max(to for _, to in self.edges) + 1):
+            terms: list[str] = []
+            for start, to, operator in self.links(arch):
+                if to == node and heard[start]:
+                    terms += heard[start] if operator == self.identity else [f"{operator}({'+'.join(heard[start])})"]
+            heard[node] = sorted(terms)
+        return "+".join(heard[max(heard)]) or "0"
+
     def encode_paths(self, arch: Arch) -> NDArray[np.float64]:
         """Which paths the arch has ``[paths]``, 1 or 0. White et al., arXiv:1910.11858 §3. Deviation: identities are no
         part of a path, so that archs which compute the same are encoded alike."""

@@ -33,6 +33,25 @@ def parse_nb201(text: str) -> Arch:
     return nas_bench_201().canonical({f"edge{i}": group.partition("~")[0] for i, group in enumerate(found.groups())})
 
 
+def nb201_topology(arch: Mapping[str, Option]) -> str:
+    """The string by which the benchmark's authors tell cells apart: there are 6,466 (arXiv:2001.00326 §2.1).
+
+    It keeps absent operators as terms and the order in which skipped sums came, so that it tells some cells apart that
+    compute the same: ``Cell.expression`` does not.
+    """
+    cell = nas_bench_201()
+    operators = dict(zip(cell.edges, (str(arch[choice.name]) for choice in cell.choices), strict=True))
+    nodes = ["0"]
+    for node in range(1, 4):
+        terms = []
+        for start in range(node):
+            operator, heard = operators[start, node], nodes[start]
+            kept = heard if operator == cell.identity else f"({heard})@{operator}"
+            terms.append("#" if operator == cell.absent or heard == "#" else kept)
+        nodes.append("+".join(sorted(terms)))
+    return nodes[-1]
+
+
 def genotype(arch: Mapping[str, Option]) -> str:
     """DARTS's notation of an arch of :func:`sartor.space.two_input.darts_space`, each node's earlier input first."""
     parts = []

@@ -11,15 +11,18 @@ within 0.1 point of the best test accuracy after 200 epochs. ``regret``: what it
 and all evaluations, in points. With ``--devices``, accuracy against each device's latency: the share of the table's
 hypervolume after 100 and 200 evaluations.
 
-Each run is a line of ``--json`` as soon as it is there: a benchmark that was killed goes on where it was.
+A search ends when it has the best that it may see: what it chooses is settled then. Each run is a line of ``--json`` as
+soon as it is there: a benchmark that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,20 +32,13 @@ import numpy as np
 from shipped import SYNE_TUNE, optuna_shipped, syne_tune_shipped
 
 from sartor.errors import InputError
+from sartor.records import Arch, Record
 from sartor.search.contest import contest
 from sartor.search.named import MULTI_FIDELITY, strategies
 from sartor.search.tables import Table, open_known
 
 TABLES = ("nb201:cifar10", "nb201:cifar100", "macro:cifar10")
-SLOW = {
-    "linas": (200, 20),
-    "l2nas": (200, 20),
-    "optuna-cmaes": (200, 20),
-    "optuna-gp": (100, 10),
-    "neural-predictor": (120, 5),
-    "Syne Tune BORE": (200, 10),
-    "Syne Tune CQR": (100, 10),
-}
+SLOW = {"l2nas": (200, 20), "optuna-gp": (100, 20), "neural-predictor": (150, 5), "Syne Tune CQR": (150, 20)}
 """Evaluations after which a strategy is stopped, and the most seeds that it gets: a proposal of it takes from a tenth
 of a second to several."""
 
@@ -80,7 +76,7 @@ def main() -> None:
             for seed in range(seeds):
                 key = f"{name} {strategy} {budget} {a.batch} {seed}"
                 if key not in done:
-                    done[key] = judged(table, run(table, budget, seed))
+                    done[key] = judged(table, run, budget, seed)
                     keep(a.json, key, done[key])
                 found.append(done[key])
             print(line(strategy, found) + (f"   (of {budget})" if budget < a.budget else ""), flush=True)
@@ -113,22 +109,44 @@ def _ours(name: str, batch: int, table: Table, budget: int, seed: int) -> dict[s
     return next(iter(contest(table, [name], budget, 1, batch=batch, first_seed=seed)))
 
 
-def judged(table: Table, entry: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a run: ``seen``, evaluations to the best by what may be seen, ``near`` and ``regret``."""
+class Found(Exception):
+    """The best that may be seen has been seen: nothing that a search finds from then on changes what it chooses."""
+
+
+class Watched:
+    """A table that ends a search which has the best there is to see, and knows what was evaluated."""
+
+    def __init__(self, table: Table):
+        self._table, self._first = table, table.objectives[0]
+        self._best = min(self._first.cost(row[self._first.metric]) for row in table.rows.values())
+        self.history: list[Record] = []
+        self.found = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._table, name)
+
+    def evaluate(self, arch: Arch) -> dict[str, float]:
+        metrics = self._table.evaluate(arch)
+        self.history.append(Record(f"a{len(self.history)}", arch, metrics=metrics))
+        self.found = self._first.cost(metrics[self._first.metric]) == self._best
+        if self.found:
+            raise Found
+        return metrics
+
+
+def judged(table: Table, run: Run, budget: int, seed: int) -> dict[str, Any]:
+    """What is kept of a run: ``seen``, evaluations to the best by what may be seen, ``near``, ``regret``, ``ms``."""
+    watched, start = Watched(table), time.perf_counter()
+    with contextlib.suppress(Found):
+        run(watched, budget, seed)  # type: ignore[arg-type]
+    seconds, n = time.perf_counter() - start, len(watched.history)
     sign = 1 if table.verdict.maximise else -1
-    away = [sign * (table.best - value) for value in entry["best_so_far"]]
+    away = [sign * (table.best - value) for value in table.best_so_far(watched.history)]
     far = [i for i, d in enumerate(away) if d > table.near + 1e-9]
-    near = None if far and far[-1] == len(away) - 1 else (far[-1] + 2 if far else 1)
-    places = [min(place, len(away)) - 1 for place in (100, 200, len(away))]
-    first = table.objectives[0]
-    best = min(first.cost(row[first.metric]) for row in table.rows.values())
-    seen = [i for i, value in enumerate(entry["values"][first.metric], 1) if first.cost(value) == best]
-    return {
-        "seen": seen[0] if seen else None,
-        "near": near,
-        "regret": [away[place] for place in places],
-        "ms": 1000 * entry["seconds"] / max(1, entry["evaluations"]),
-    }
+    near = None if far and far[-1] == n - 1 else (far[-1] + 2 if far else 1)
+    places = [min(place, n) - 1 for place in (100, 200, budget)]
+    regret = [away[place] for place in places]
+    return {"seen": n if watched.found else None, "near": near, "regret": regret, "ms": 1000 * seconds / max(1, n)}
 
 
 def line(strategy: str, runs: list[dict[str, Any]]) -> str:

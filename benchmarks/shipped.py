@@ -144,7 +144,6 @@ def _searched(
         "seed": seed,
         "evaluations": len(history),
         "best_so_far": best + [best[-1] if best else math.nan] * (budget - len(best)),
-        "values": {m: [record.metrics[m] for record in history.values()] for m in (o.metric for o in table.objectives)},
         "seconds": time.perf_counter() - start,
         "asks": asks,
         "missing": missing,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sartor.errors import InputError
 from sartor.search import pareto
 from sartor.search.contest import contest, summary
-from sartor.search.hypervolume import front_of, hypervolume, reference_of, shares
+from sartor.search.hypervolume import front_of, gains_2d, hypervolume, reference_of, shares
 from sartor.search.methods.linas import linas
 from sartor.search.named import run
 from sartor.search.objective import Objective, costs
@@ -29,6 +29,18 @@ points = st.lists(point, max_size=7)
 
 def array(rows: list[tuple[int, ...]]) -> np.ndarray:
     return np.array(rows, dtype=float).reshape(-1, 3)
+
+
+pair = st.tuples(coordinate, coordinate)
+
+
+@given(st.lists(pair, min_size=1, max_size=8), st.lists(pair, max_size=8))
+def test_what_a_point_adds_is_the_difference_it_makes(news: list[tuple[int, int]], olds: list[tuple[int, int]]):
+    new, old = (np.array(rows, dtype=float).reshape(-1, 2) for rows in (news, olds))
+    corner = np.array([SIDE - 1.0, SIDE - 0.5])
+    before = hypervolume(old, corner)
+    added = [hypervolume(np.vstack([old, one]), corner) - before for one in new]
+    np.testing.assert_allclose(gains_2d(new, old, corner), added, atol=1e-12)
 
 
 def by_inclusion_and_exclusion(rows: np.ndarray, corner: np.ndarray) -> float:

@@ -78,6 +78,20 @@ def shares(costs: Costs, reference: object, whole: float) -> list[float]:
     return found
 
 
+def gains_2d(points: Costs, front: Costs, reference: object) -> NDArray[np.float64]:
+    """The area ``[k]`` that each of ``points`` ``[k, 2]`` by itself adds to what ``front`` ``[n, 2]`` dominates below
+    ``reference`` ``[2]``: for thousands of points at once."""
+    corner = np.asarray(reference, dtype=np.float64)
+    below = front_of(_below(front, corner)) if len(front) else np.zeros((0, 2))
+    stairs = below[np.argsort(below[:, 0])]
+    starts = np.concatenate([[-np.inf], stairs[:, 0], corner[:1]])
+    gains = np.zeros(len(points))
+    for start, end, ceiling in zip(starts[:-1], starts[1:], np.concatenate([corner[1:], stairs[:, 1]]), strict=True):
+        width = np.clip(end - np.maximum(points[:, 0], start), 0, None)
+        gains += width * np.clip(ceiling - points[:, 1], 0, None)
+    return gains
+
+
 def reference_of(front: Costs) -> NDArray[np.float64]:
     """The corner volumes are counted from, of a front ``[n, m]``: its worst costs and a tenth of its extent beyond, so
     that its ends count for something, and little."""

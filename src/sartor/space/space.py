@@ -115,15 +115,19 @@ class Space:
         that compute the same may have the same."""
         return self.encode(arch)
 
+    def features_many(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
+        """:meth:`features` of each ``[n, d]``."""
+        return self.encode_many(archs)
+
     @cached_property
     def listed_features(self) -> tuple[np.ndarray, np.ndarray]:
         """:meth:`features` of :attr:`listed`, as :func:`distinct` gives them, kept: of a small space."""
-        return distinct([self.features(arch) for arch in self.listed])
+        return distinct(self.features_many(self.listed))
 
     @cached_property
     def listed_codes(self) -> np.ndarray:
         """:meth:`encode` of :attr:`listed`, kept ``[archs, e]``: of a small space."""
-        return np.stack([self.encode(arch) for arch in self.listed])
+        return self.encode_many(self.listed)
 
     def codes(self, archs: Sequence[Arch]) -> NDArray[np.int32]:
         """The places of the options that ``archs`` hold among their choices' ``[n, choices]``; -1 where a choice is not
@@ -268,9 +272,9 @@ def _active(choice: Choice, arch: Mapping[str, Option]) -> bool:
     return choice.when is None or arch.get(choice.when[0]) in choice.when[1]
 
 
-def distinct(features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def distinct(features: NDArray[np.float64]) -> tuple[np.ndarray, np.ndarray]:
     """The different rows ``[r, d]`` of features, and the place of each arch's in them ``[archs]``."""
-    rows, places = np.unique(np.stack(features), axis=0, return_inverse=True)
+    rows, places = np.unique(features, axis=0, return_inverse=True)
     return rows, places.reshape(-1)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -52,7 +52,16 @@ def bananas(
     return [pool[i] for i in np.argsort(drawn, kind="stable")[:n]]
 
 
-@lru_cache(maxsize=2)
 def _fitted(space: Space, archs: tuple[Arch, ...], costs: tuple[float, ...]) -> Bananas:
-    """A fit is a function of its arguments, and takes seconds: ten proposals one after the other share one."""
-    return Bananas(space, 0, best="low").fit(archs, costs)
+    """A fit is a function of its arguments, and takes seconds: ten proposals one after the other share one. Not
+    ``lru_cache``, for a grammar has no hash."""
+    for held, *known, fitted in _FITS:
+        if held is space and known == [archs, costs]:
+            return fitted
+    made = Bananas(space, 0, best="low").fit(archs, costs)
+    _FITS.append((space, archs, costs, made))
+    return made
+
+
+_FITS: deque[tuple[Space, tuple[Arch, ...], tuple[float, ...], Bananas]] = deque(maxlen=2)
+"""The last fits."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 
 from contracts.predictor import PredictorSuite
 from sartor.errors import InputError
 from sartor.predict import predictor_of, predictors
+from sartor.predict.light import kendall
+from sartor.records import Arch
+from sartor.space.grammar import Production, grammar
 
 
 class TestRidge(PredictorSuite):
@@ -62,3 +68,17 @@ def test_every_predictor_has_the_suite_and_the_suite_has_tests():
 def test_an_unknown_name_is_told_with_those_there_are():
     with pytest.raises(InputError, match="ridge"):
         predictor_of("oracle")
+
+
+@pytest.mark.parametrize("name", ["ridge", "forest", "gaussian", "graf", "bananas", "text"])
+def test_archs_of_a_grammar_are_predicted_too(name):
+    """Of derivations there are codes of no fixed width, and trees: what is learnt is their size."""
+    rules = {"net": [Production("op", ("kernel",), 2.0), Production("seq", ("net", "net"))]}
+    space = grammar(rules | {"kernel": [Production(3), Production(5)]}, start="net", height=6)
+    rng = random.Random(0)
+    archs = list(dict.fromkeys(space.sample(rng) for _ in range(300)))[:90]
+    size = np.array([float(len(arch)) for arch in archs])
+    predictor = predictors[name](space, seed=0).fit(archs[:50], size[:50])
+    assert kendall(size[50:], predictor.predict(archs[50:])[0]) > 0.5
+    with pytest.raises(InputError):
+        predictor.fit([*archs[:50], Arch({"net": "no such rule"})], np.zeros(51))

@@ -40,7 +40,7 @@ def fit_as_seen(features: Floats, codes: Floats, values: Floats) -> tuple[Gaussi
     """The likelier of two processes of ``values`` ``[n]``, one that sees ``features`` ``[n, d]`` and one that sees
     ``codes`` ``[n, e]``; and whether it is the first. How good a cell is depends on its paths; how fast, on every edge.
     """
-    one = fit_gaussian_process(*_merged(features, values))
+    one = fit_gaussian_process(*_merged(features, values), among=values)
     if features.shape == codes.shape and np.array_equal(features, codes):
         return one, True
     other = fit_gaussian_process(codes, values)

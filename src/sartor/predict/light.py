@@ -131,11 +131,11 @@ WARP_MARGINS = (0.1, 0.5)
 """How far beyond the best and worst value seen the bounds tried lie, in interquartile ranges."""
 
 
-def _warps(y: Floats) -> list[_Warp]:
+def _warps(y: Floats, among: Floats) -> list[_Warp]:
     low, high = np.quantile(y, [0.25, 0.75])
     extent = float(high - low) or float(np.ptp(y))
-    above = [_Warp(1.0, float(y.max()) + margin * extent) for margin in WARP_MARGINS]
-    below = [_Warp(-1.0, float(y.min()) - margin * extent) for margin in WARP_MARGINS]
+    above = [_Warp(1.0, float(among.max()) + margin * extent) for margin in WARP_MARGINS]
+    below = [_Warp(-1.0, float(among.min()) - margin * extent) for margin in WARP_MARGINS]
     return [_Warp(), *above, *below]
 
 
@@ -197,8 +197,11 @@ class Posterior:
         return np.asarray(self.process.scale**2 * shared[:, 0])
 
 
-def fit_gaussian_process(encodings: ArrayLike, values: ArrayLike) -> GaussianProcess:
-    """Choose warp, kernel and noise by the leave-one-out predictive likelihood, in closed form. O(n³) a kernel."""
+def fit_gaussian_process(encodings: ArrayLike, values: ArrayLike, *, among: ArrayLike = ()) -> GaussianProcess:
+    """Choose warp, kernel and noise by the leave-one-out predictive likelihood, in closed form. O(n³) a kernel.
+
+    ``among``: other values that the process will be asked to warp, where ``values`` are means of some of them.
+    """
     x, y = _checked(encodings, values)
     features = _Features.of(x)
     rows, n = features(x), len(y)
@@ -207,7 +210,7 @@ def fit_gaussian_process(encodings: ArrayLike, values: ArrayLike) -> GaussianPro
         return GaussianProcess(
             features, rows, empty[0], empty, (1.0, 1.0), _Warp(), float(y.mean()), float(y.std()), 0.0, float("nan")
         )
-    warps = _warps(y)
+    warps = _warps(y, np.concatenate([y, np.asarray(among, dtype=np.float64)]))
     targets = np.stack([warp(y) for warp in warps], axis=1)
     centres = targets.mean(axis=0)
     slopes = np.array([warp.log_slope(y) for warp in warps])

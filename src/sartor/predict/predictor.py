@@ -62,7 +62,7 @@ def checked(space: Space, archs: Sequence[Arch], values: ArrayLike) -> Floats:
 def known(space: Space, archs: Sequence[Arch]) -> None:
     """Raises InputError where one of ``archs`` is not of ``space``. Of a space of which only some archs exist, others
     may be predicted, too."""
-    space.codes(archs)
+    space.check(archs)
 
 
 def in_parts(

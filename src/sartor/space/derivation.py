@@ -306,6 +306,12 @@ class Derivations(Space):
         """:meth:`encode` of each ``[n, d]``."""
         return np.array([self.encode(arch) for arch in archs]).reshape(len(archs), 2 * PROJECTED + 2)
 
+    def check(self, archs: Sequence[Arch]) -> None:
+        """Raises InputError with the first of ``archs`` that is no derivation."""
+        for arch in archs:
+            if self.canonical(arch) != arch:
+                raise InputError(f"{arch} is not an arch of this space: give archs that it drew or contains")
+
     def codes(self, archs: Sequence[Arch]) -> NDArray[np.int32]:
         raise InputError("derivations have places of their own each: take encode_many or graph")
 

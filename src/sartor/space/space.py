@@ -157,6 +157,10 @@ class Space:
             raise InputError(f"{first} is not an arch of this space: give archs that it drew or contains")
         return codes
 
+    def check(self, archs: Sequence[Arch]) -> None:
+        """Raises InputError with the first of ``archs`` that is no canonical assignment of the choices."""
+        self.codes(archs)
+
     def encode_many(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
         """:meth:`encode` of many archs at once ``[n, d]``. Raises InputError as :meth:`codes` does."""
         codes = self.codes(archs)

@@ -55,7 +55,7 @@ def test_three_processes_make_the_history_of_one(new_url, tmp_path):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("processes", [1, 4])
 def test_every_strategy_has_the_same_front_whatever_the_number_of_processes(processes, tmp_path):
     url, file = f"sqlite:///{tmp_path / 'study.db'}", tmp_path / "notes"
     ended(*[join(url, file, list(strategies), budget=18) for _ in range(processes)])

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from contracts.strategy import CONDITIONAL, history_of
 from sartor.errors import InputError
+from sartor.predict.gaussian import Gaussian
 from sartor.records import Arch, Record
 from sartor.search import run
-from sartor.search.methods.brp import Encoded, brp
+from sartor.search.methods.brp import brp
 from sartor.search.methods.eeea import eeea, median_size, rank_size
 from sartor.search.methods.l2nas import l2nas, quantile_loss, states
 from sartor.search.methods.mcts import Tree, mcts, uct
@@ -339,7 +340,7 @@ def test_brp_alternates_the_best_and_others_that_are_good():
     small = Listed(PLANTED.choices, PLANTED.listed[::200])
     asked: list[Arch] = []
 
-    class Scripted(Encoded):
+    class Scripted(Gaussian):
         def predict(self, archs):
             asked[:] = archs
             return -np.array([planted(arch)["acc"] for arch in archs]), np.zeros(len(archs))

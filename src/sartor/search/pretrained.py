@@ -29,7 +29,7 @@ class Pretrained:
     nothing, matters more.
 
     ``draws`` archs are asked for their statistics, once for all fits; without ``statistics`` it begins at random.
-    A ``methods.brp.Fittable``; the deviation that it predicts is that of its residuals, the same for all archs.
+    An ``ArchPredictor``; the deviation that it predicts is that of its residuals, the same for all archs.
     Deviation: in the paper only the recipe enters beside the encoder; here nothing says which choices those are.
     """
 

@@ -7,43 +7,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sartor.predict.light import FEWEST, fit_gaussian_process
+from sartor.predict.gaussian import Gaussian
+from sartor.predict.light import FEWEST
+from sartor.predict.predictor import ArchPredictor
 from sartor.records import Arch
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.search.reward import Reward, rewarded
 from sartor.search.strategy import History, fresh
 from sartor.space.space import Space
-
-Floats = NDArray[np.float64]
-
-
-class Fittable(Protocol):
-    """A predictor of archs, whatever it makes of them."""
-
-    def fit(self, archs: Sequence[Arch], values: Floats) -> object: ...
-
-    def predict(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
-        """Mean ``[n]`` and standard deviation ``[n]``."""
-        ...
-
-
-class Encoded:
-    """A :class:`Fittable`: the Gaussian process of ``predict.light`` on the space's encoding."""
-
-    def __init__(self, space: Space):
-        self._space = space
-
-    def fit(self, archs: Sequence[Arch], values: Floats) -> Encoded:
-        self._process = fit_gaussian_process(np.stack([self._space.encode(arch) for arch in archs]), values)
-        return self
-
-    def predict(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
-        return self._process.predict(np.stack([self._space.encode(arch) for arch in archs]))
 
 
 def brp(
@@ -54,7 +28,7 @@ def brp(
     *,
     objectives: Sequence[Objective] = ACCURACY_LATENCY,
     reward: Reward | None = None,
-    predictor: Callable[[Space], Fittable] = Encoded,
+    predictor: Callable[[Space], ArchPredictor] = Gaussian,
     first: int = 10,
     alpha: float = 0.5,
     share: float = 0.1,

@@ -12,8 +12,9 @@ from functools import partial
 
 import numpy as np
 
+from sartor.predict.gaussian import Gaussian
+from sartor.predict.predictor import ArchPredictor
 from sartor.records import Arch
-from sartor.search.methods.brp import Encoded, Fittable
 from sartor.search.methods.nsga2 import offspring
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.search.reward import Reward, rewarded
@@ -29,7 +30,7 @@ def fbnetv3(
     *,
     objectives: Sequence[Objective] = ACCURACY_LATENCY,
     reward: Reward | None = None,
-    predictor: Callable[[Space], Fittable] = Encoded,
+    predictor: Callable[[Space], ArchPredictor] = Gaussian,
     allowed: Callable[[Arch], bool] | None = None,
     first: int = 16,
     coarse: int = 48,
@@ -87,5 +88,5 @@ def fbnetv3(
     return found + fresh(space, lambda: space.sample(rng), rng, n - len(found), seen | set(found))
 
 
-def _cost(fitted: Fittable, archs: Sequence[Arch]) -> np.ndarray:
+def _cost(fitted: ArchPredictor, archs: Sequence[Arch]) -> np.ndarray:
     return np.asarray(fitted.predict(archs)[0]) if archs else np.zeros(0)

@@ -34,7 +34,7 @@ def smbo(
 ) -> list[Arch]:
     """The n archs predicted to be best of ``samples`` random ones; each is random instead with chance ``epsilon``.
 
-    The first ``first`` are random. Deviation: the surrogate is a Gaussian process on the space's encoding, not ridge
+    The first ``first`` are random. Deviation: the surrogate is a Gaussian process on the space's features, not ridge
     regression on n-grams of modules.
     """
     seen = {record.arch for record in history}
@@ -44,7 +44,7 @@ def smbo(
     pool = fresh(space, lambda: space.sample(rng), rng, max(samples, n), seen, patience=2)
     if len(pool) <= n:
         return pool
-    surrogate = fit(np.stack([space.encode(record.arch) for record in usable]), -rewards)
-    order = np.argsort(surrogate.predict(np.stack([space.encode(arch) for arch in pool]))[0], kind="stable")
+    surrogate = fit(space.features_many([record.arch for record in usable]), -rewards)
+    order = np.argsort(surrogate.predict(space.features_many(pool))[0], kind="stable")
     best = iter([pool[i] for i in order])
     return fresh(space, lambda: space.sample(rng) if rng.random() < epsilon else next(best), rng, n, seen)

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder that holds nas/")
     parser.add_argument("--tables", default=",".join(TABLES))
     parser.add_argument(
-        "--strategies", help="names, of all by default; `optuna` and `syne-tune` are those as they ship"
+        "--strategies", help="all by default; `optuna` and `syne-tune` (or `syne-tune:BORE`) are those as they ship"
     )
     parser.add_argument("--devices", help="latencies to search against, beside accuracy: `all`, or columns")
     parser.add_argument("--budget", type=int, default=500)
@@ -94,8 +94,9 @@ def contestants(names: list[str], batch: int, folder: Path | None) -> Iterator[t
 
             yield "Optuna TPE", partial(_of, optuna_shipped)
             yield "Optuna NSGA-II", partial(_of, partial(optuna_shipped, sampler=optuna.samplers.NSGAIISampler))
-        elif name == "syne-tune":
-            for baseline in SYNE_TUNE if folder else ():
+        elif name.startswith("syne-tune"):
+            _, _, one = name.partition(":")
+            for baseline in ([one] if one else SYNE_TUNE) if folder else ():
                 yield f"Syne Tune {baseline}", partial(_of, partial(syne_tune_shipped, name=baseline, folder=folder))
         else:
             yield name, partial(_ours, name, batch)

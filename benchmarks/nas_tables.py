@@ -38,7 +38,13 @@ from sartor.search.named import MULTI_FIDELITY, strategies
 from sartor.search.tables import Table, open_known
 
 TABLES = ("nb201:cifar10", "nb201:cifar100", "macro:cifar10")
-SLOW = {"l2nas": (200, 20), "optuna-gp": (100, 20), "neural-predictor": (150, 5), "Syne Tune CQR": (150, 20)}
+SLOW = {
+    "l2nas": (200, 20),
+    "optuna-gp": (100, 20),
+    "neural-predictor": (150, 5),
+    "Syne Tune BORE": (200, 20),
+    "Syne Tune CQR": (150, 20),
+}
 """Evaluations after which a strategy is stopped, and the most seeds that it gets: a proposal of it takes from a tenth
 of a second to several."""
 

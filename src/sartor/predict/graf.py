@@ -106,4 +106,5 @@ class Graf:
             return np.zeros((0, 1))
         sets = sets_of(operators)
         counted = np.stack([graph_features(self.space.graph(arch), operators, sets) for arch in archs])
-        return np.hstack([counted, encoded, zero_cost_of(self.proxies, archs)])
+        scores = zero_cost_of(self.proxies, archs)  # trees see their order alone, and hold single precision
+        return np.hstack([counted, encoded, np.sign(scores) * np.log1p(np.abs(scores))])

@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 
 FEWEST = 5
 """Records needed to fit a predictor: below, a mean and a deviation are all that can be known."""
+ROUNDING = 1e-24
+"""Squares smaller than this share of the others are what is left of rounding."""
 TREES_FROM = 40
 """Records from which trees are tried. A choice: with few records they fit noise."""
 
@@ -79,7 +81,8 @@ class _Features:
     @classmethod
     def of(cls, x: Floats) -> _Features:
         centre = x.mean(axis=0)
-        return cls(centre, float(((x - centre) ** 2).sum(axis=1).mean()))
+        power = float(((x - centre) ** 2).sum(axis=1).mean())
+        return cls(centre, power if power > ROUNDING * float((x**2).sum(axis=1).mean()) else 0.0)
 
     def __call__(self, x: Floats) -> Floats:
         return np.asarray((x - self.centre) / np.sqrt(self.power or 1.0))
@@ -133,10 +136,13 @@ WARP_MARGINS = (0.1, 0.5)
 
 def _warps(y: Floats, among: Floats) -> list[_Warp]:
     low, high = np.quantile(y, [0.25, 0.75])
-    extent = float(high - low) or float(np.ptp(y))
+    extent = float(high - low)
+    if extent <= 1e-9 * float(np.ptp(y)):  # half of the values are equal, give or take rounding
+        extent = float(np.ptp(y))
     above = [_Warp(1.0, float(among.max()) + margin * extent) for margin in WARP_MARGINS]
     below = [_Warp(-1.0, float(among.min()) - margin * extent) for margin in WARP_MARGINS]
-    return [_Warp(), *above, *below]
+    # A bound may round to a value, where all of them are nearly one.
+    return [_Warp(), *(warp for warp in (*above, *below) if (warp.sign * (warp.bound - among) > 0).all())]
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,7 @@ def fit_gaussian_process(encodings: ArrayLike, values: ArrayLike, *, among: Arra
     if np.ptp(y) == 0 or features.power == 0:  # nothing to learn: the mean, with what spread there is
         empty = np.zeros((n, n))
         return GaussianProcess(
-            features, rows, empty[0], empty, (1.0, 1.0), _Warp(), float(y.mean()), float(y.std()), 0.0, float("nan")
+            features, rows, empty[0], empty, (1.0, 1.0), _Warp(), float(y.mean()), float(y.std()), 1.0, float("nan")
         )
     warps = _warps(y, np.concatenate([y, np.asarray(among, dtype=np.float64)]))
     targets = np.stack([warp(y) for warp in warps], axis=1)

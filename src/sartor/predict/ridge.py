@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sartor.predict.light import ROUNDING
 from sartor.predict.predictor import Floats, checked, in_parts, unfitted
 from sartor.records import Arch
 from sartor.space.space import Space
@@ -40,6 +41,7 @@ def fit_line(x: Floats, y: Floats) -> Line:
     n, centre, mean = len(y), x.mean(axis=0), float(y.mean())
     left, singular, right = np.linalg.svd(x - centre, full_matrices=False)
     power, target = singular**2, left.T @ (y - mean)
+    power = np.where(power > ROUNDING * float((x**2).sum()), power, 0.0)
     rank = int((power > 1e-12 * power.max(initial=0.0)).sum())
     unit = float(power.sum()) / rank if rank else 1.0
     best, line = np.inf, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sartor.errors import InputError
@@ -21,6 +22,13 @@ class Choice:
     when: tuple[str, tuple[Option, ...]] | None = None
 
     def __post_init__(self) -> None:
+        plain = tuple(o.item() if hasattr(o, "item") and not getattr(o, "shape", ()) else o for o in self.options)
+        object.__setattr__(self, "options", plain)  # numpy's numbers are others than what their JSON is read as
+        for option in plain:
+            if type(option) not in (str, int, float, bool) or (isinstance(option, float) and not math.isfinite(option)):
+                raise InputError(
+                    f"choice {self.name!r}: {option!r} is no text, finite number or boolean: name it by one"
+                )
         if not self.options:
             raise InputError(f"choice {self.name!r} has no options: give at least one")
         if len(set(self.options)) != len(self.options):

@@ -192,7 +192,8 @@ class Constrained(Space):
 
 def _constructed(weighted: Weighted, rng: random.Random) -> Arch:
     held = weighted.draw(rng)
-    assert held is not None, "a space that could be made has an arch, and a child may be its parent"
+    if held is None:  # a space that could be made has an arch, and a child may be its parent
+        raise InputError("neither parent meets the constraints: give archs of this space")
     return Arch(held)
 
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from sartor.errors import InputError
 from sartor.records import Arch, Option
 from sartor.space.choice import Choice
+from sartor.space.derivation import Derivations
 from sartor.space.space import Space
 
 FIDELITY = "fidelity"
@@ -111,6 +112,8 @@ def with_fidelities(plain: Space, costs: Mapping[Option, float]) -> Fidelities:
 
     Raises InputError where there are none, a cost is no positive number, two are equal, or ``plain`` has them already.
     """
+    if isinstance(plain, Derivations):
+        raise InputError("a grammar's space has no choices to put a fidelity beside: give a space of choices")
     if any(choice.name == FIDELITY for choice in plain.choices):
         raise InputError(f"the space has a choice called {FIDELITY!r} already: rename it")
     wrong = [o for o, c in costs.items() if not (isinstance(c, (int, float)) and math.isfinite(c) and c > 0)]

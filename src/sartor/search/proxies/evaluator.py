@@ -63,7 +63,11 @@ def rank_sum_evaluator(
     """
     if not reference:
         raise InputError("ranks need scores of other archs: evaluate some first")
-    held = {name: np.array([row.get(name, np.nan) for row in reference]) for name in names}
+    lost = [name for name in names if not any(name in row for row in reference)]
+    if isinstance(names, str) or not names or lost:
+        there = ", ".join(sorted({name for row in reference for name in row}))
+        raise InputError(f"no reference score is called {lost or names!r}: give a list of names among {there}")
+    held = {n: np.array([row.get(n, np.nan) for row in reference], dtype=np.float64) for n in names}
     held = {name: np.where(np.isnan(values), -np.inf, values) for name, values in held.items()}
 
     def ranked(arch: Arch) -> dict[str, float]:

@@ -34,7 +34,13 @@ def open_known(name: str, data: str | Path | None = None, cost: str | None = Non
     kind, _, part = name.partition(":")
     if kind not in KNOWN:
         raise InputError(f"unknown table {name!r}: choose from {', '.join(NAMES)}, or give a .csv file")
-    return KNOWN[kind](data_folder(data), part, cost)
+    folder = data_folder(data)
+    try:
+        return KNOWN[kind](folder, part, cost)
+    except (KeyError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{folder} holds no published table {name} ({error!r}): give --data the original files"
+        ) from error
 
 
 def data_folder(data: str | Path | None) -> Path:
@@ -155,6 +161,8 @@ def _table(
     cost: str | None,
     near: float = NEAR,
 ) -> Table:
+    if not rows:
+        raise InputError(f"{name} has no rows to search: give --data the original files")
     columns = [c for c in (seen, verdict, cost) if c is not None]
     if cost is not None:
         there = [c for c in rows[0][1] if c not in (seen, verdict) and all(_positive(row[c]) for _, row in rows)]
@@ -164,4 +172,6 @@ def _table(
     if cost is not None:
         objectives.append(Objective(cost, log=True))
     metrics = [(options, {c: float(row[c]) for c in columns}) for options, row in rows]
+    if not all(math.isfinite(value) for _, row in metrics for value in row.values()):
+        raise InputError(f"{name} has an accuracy that is no number: give --data the original files")
     return table_of(name, space, metrics, objectives, Objective(verdict or seen, maximise=True), near=near)

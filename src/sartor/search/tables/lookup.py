@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,9 @@ def fbnet_cpu(data: str | Path | None = None) -> Lookup:
         rows = [[float(text) / 1000 for text in line] for line in lines]
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {file} ({error}): {fix}") from error
-    if len(rows) != sum(FBNET_LAYERS) or any(len(row) != len(header) or min(row) <= 0 for row in rows):
+    if len(rows) != sum(FBNET_LAYERS) or any(
+        len(row) != len(set(header)) or not all(0 < value < math.inf for value in row) for row in rows
+    ):
         raise InputError(f"{file} is no table of {sum(FBNET_LAYERS)} layers by {len(header)} operators: {fix}")
     operators = [_PRINTED.get(name, name.removeprefix("ir_")) for name in header]
     parts = numbered("layer", [dict(zip(operators, row, strict=True)) for row in rows])

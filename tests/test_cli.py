@@ -198,6 +198,22 @@ def test_a_search_is_drawn_and_audited(tmp_path: Path) -> None:
     assert_one_line(run("audit", "mine.csv", cwd=tmp_path), 2, "mine.csv")
 
 
+def test_results_that_are_there_survive_a_mistake(tmp_path: Path) -> None:
+    """What is read is not written over, and an older result stays until there is a new one."""
+    text = "\n".join(["depth,val", *(f"{d},{d % 5}" for d in range(12))]) + "\n"
+    (tmp_path / "mine.csv").write_text(text)
+    (tmp_path / "old.html").write_text("old")
+    table = "--table mine.csv --columns depth --maximise val"
+    for words in (
+        f"search {table} --strategy random --budget 3 --seeds 1 --json mine.csv",
+        f"audit {table} --strategy local --json x.html -o x.html",
+    ):
+        assert_one_line(run(*words.split(), cwd=tmp_path), 2, "give the output another name")
+    assert_one_line(run(*f"audit {table} --strategy tpyo -o old.html".split(), cwd=tmp_path), 2, "unknown strategy")
+    assert (tmp_path / "mine.csv").read_text() == text
+    assert (tmp_path / "old.html").read_text() == "old"
+
+
 def test_systems() -> None:
     rows = json.loads(run("systems", "--json").stdout)
     missing = json.loads(run("systems", "--missing", "--json").stdout)

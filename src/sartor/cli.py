@@ -26,6 +26,7 @@ from sartor.options import (
     Plot,
     RunDir,
     Threads,
+    apart,
     counts,
     fraction,
     names,
@@ -454,6 +455,7 @@ def search(
         strategy_of(name)
     if plot is not None:
         check_picture(plot)
+    apart([json_out, plot], [Path(table)])
     opened = open_table(
         table, columns=names(columns), maximise=names(maximise), minimise=names(minimise), verdict=verdict, data=data
     )
@@ -461,7 +463,7 @@ def search(
         _ = opened.problem  # before the work: with fidelities there is none to draw
     runs: list[dict[str, Any]] = []
     try:
-        if json_out is not None:
+        if json_out is not None and not json_out.is_file():  # what is there stays until there is something new
             write_json(json_out, runs)  # before hours of work, not after them, it shows that there is no place for it
         for found in terminal.with_progress(contest(opened, chosen, budget, seeds, batch=batch), len(chosen) * seeds):
             runs.append(found)
@@ -551,6 +553,7 @@ def audit(
         raise InputError("--random names the random search of SOURCES: with --table it is run beside the others")
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out writes a page: call it {out.stem}.html, not {out.name}")
+    apart([json_out, out], [*map(Path, sources or []), *([Path(table)] if table else [])])
     if table is None:
         found, problem, traces = audit_files(sources or [], baseline=random or "random")
     else:
@@ -567,7 +570,7 @@ def audit(
             data=data,
         )
         for place in (json_out, out):
-            if place is not None:
+            if place is not None and not place.is_file():
                 write_atomic(place, "")  # before the work, not after it, it shows that there is no place for it
         found, problem, traces = audit_table(
             opened, chosen, budget or 100, seeds or 10,

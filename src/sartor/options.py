@@ -3,7 +3,7 @@ several verbs have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -82,3 +82,13 @@ Plot = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads the runtime may use while it is timed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def apart(outputs: Sequence[Path | None], inputs: Sequence[Path]) -> None:
+    """Raises InputError where a file to write is one that is read, or is to be written twice."""
+    held = {place.resolve() for place in inputs}
+    for place in outputs:
+        if place is not None and place.resolve() in held:
+            raise InputError(f"{place} is read here, or written already: give the output another name")
+        if place is not None:
+            held.add(place.resolve())

@@ -124,5 +124,5 @@ def test_what_a_table_does_not_have():
         audit_table(own(), ["best"], 5, 1)
     with pytest.raises(InputError, match="no choice 'width'"):
         audit_table(own(), ["local"], 5, 1, setting="width")
-    with pytest.raises(InputError, match="poison is one instance"):
+    with pytest.raises(InputError, match="poison-with is worst or copies"):
         audit_table(own(), ["local"], 5, 1, poison=[1], kind="arsenic")

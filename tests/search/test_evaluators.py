@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from contracts.strategy import FLAT, evaluate
 from sartor.errors import InputError
+from sartor.records import Arch
 from sartor.search import run
 from sartor.search.evaluators import limited
 from sartor.search.loop import NotMeasured
-from search.workers.noted import Always, Once, notes, until
+from search.workers.noted import Always, Once, notes, orphaned, until
 
 ARCH = FLAT.smallest()
 
@@ -116,3 +118,10 @@ def test_a_lambda_cannot_be_sent():
 def _runs(pid: int | None) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_a_death_is_noticed_though_a_descendant_lives_on():
+    started = time.monotonic()
+    with limited(orphaned, retries=0) as evaluate, pytest.raises(NotMeasured, match="killed by signal 11"):
+        evaluate(Arch({"a": 1}))
+    assert time.monotonic() - started < 15

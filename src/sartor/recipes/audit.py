@@ -12,7 +12,7 @@ from sartor.report.files import RunFiles, read_run
 from sartor.search.audit.gap import setting_gap
 from sartor.search.audit.hygiene import CLEAN, FOUL, UNKNOWN, check
 from sartor.search.audit.judge import audit
-from sartor.search.audit.poison import COPIES, harmful, robustness
+from sartor.search.audit.poison import COPIES, KINDS, harmful, robustness
 from sartor.search.audit.read import joined, read_searches_of, read_studies, traces_of
 from sartor.search.contest import contest
 from sartor.search.named import run, strategy_of
@@ -68,6 +68,8 @@ def audit_table(
     names = list(dict.fromkeys([RANDOM, *strategies]))
     for name in names:
         strategy_of(name)
+    if kind not in KINDS or any(n < 1 for n in poison):
+        raise InputError(f"--poison-with is {' or '.join(KINDS)}, --poison 1 or more: not {kind!r} and {list(poison)}")
     _ = table.problem  # before the work: with fidelities there is none
     gap = None if setting is None else setting_gap(table, setting)  # before the work: it may not be there
     problem, traces = traces_of(list(progress(contest(table, names, budget, seeds, batch=batch))))

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -25,6 +26,8 @@ BEGIN_S = 300.0
 """How long the process may take to begin, to import the evaluator's module first of all: torch takes its time."""
 
 ENDING_S = 10.0
+LOOK_S = 1.0
+"""Between two looks at whether the process is still there."""
 
 Answer: TypeAlias = tuple[dict[str, float] | None, str, str]
 """What came out of an evaluation; or None, why nothing did, and the traceback where there is one."""
@@ -87,7 +90,7 @@ class Limited:
         process, pipe = self._child or self._start()
         try:
             pipe.send(dict(arch))
-            if pipe.poll(self.seconds):
+            if _answered(process, pipe, self.seconds):
                 return pipe.recv()
             reason = f"not done after {self.seconds:g} s"
         except (EOFError, OSError):
@@ -176,3 +179,15 @@ def _serve(pipe: Connection, evaluator: Callable[[Arch], Mapping[str, float]]) -
         except Exception as error:
             answer = None, " ".join(f"{type(error).__name__}: {error}".split())[:500], traceback.format_exc()
         pipe.send(answer)
+
+
+def _answered(process: SpawnProcess, pipe: Connection, seconds: float | None) -> bool:
+    """Whether there is an answer within ``seconds``. Raises EOFError where the process is gone without one: what it
+    started may hold its end of the pipe open."""
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    while not pipe.poll(min(LOOK_S, max(0.0, end - time.monotonic()))):
+        if process.exitcode is not None and not pipe.poll(0):
+            raise EOFError
+        if time.monotonic() >= end:
+            return False
+    return True

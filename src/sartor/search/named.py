@@ -110,6 +110,8 @@ def run(
     Raises InputError as :func:`sartor.search.loop.search` and those two do, and where the evaluator does not return an
     objective.
     """
+    if not objectives:
+        raise InputError("a search needs an objective: name a metric that the evaluator returns")
     chosen = strategy_of(strategy) if isinstance(strategy, str) else strategy
     if isinstance(store, (str, Path)):
         with Store(store, objectives=objectives, choices=space.choices) as opened:

@@ -20,7 +20,8 @@ def check(name: str, verdict: str, why: str) -> dict[str, str]:
 
 def is_test(metric: str) -> bool:
     """Whether a metric's name says that it was measured on test data."""
-    return re.search(r"(?<![a-z])(test|holdout|held_out)(?![a-z])", metric.lower()) is not None
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", metric).lower()
+    return re.search(r"(?<![a-z])(test(set|ing)?|(hold|held)[-_ ]?out)(?![a-z])", words) is not None
 
 
 def hygiene(problem: Problem, traces: Sequence[Trace]) -> list[dict[str, str]]:
@@ -43,11 +44,17 @@ def _verdict(problem: Problem, traces: Sequence[Trace]) -> dict[str, str]:
     if problem.verdict is None:
         why = f"{seen.metric} is both: the best of many noisy values is better than the arch is"
         return check(question, FOUL, why)
+    if problem.verdict.metric in {o.metric for o in problem.objectives}:
+        return check(question, FOUL, f"{problem.verdict.metric} was an objective, too: the search saw what judges it")
+    compared = False
     for trace in traces:
         a, b = (np.asarray(trace.values[m], dtype=np.float64) for m in (seen.metric, problem.verdict.metric))
         both = np.isfinite(a) & np.isfinite(b)
-        if not both.any() or not np.allclose(a[both], b[both], rtol=1e-9, atol=0):
+        compared |= bool(both.any())
+        if both.any() and not np.allclose(a[both], b[both], rtol=1e-9, atol=0):
             return check(question, CLEAN, f"searched by {seen.metric}, judged by {problem.verdict.metric}")
+    if not compared:
+        return check(question, UNKNOWN, f"no evaluation has both {seen.metric} and {problem.verdict.metric}")
     return check(question, FOUL, f"{problem.verdict.metric} holds the same numbers as {seen.metric}")
 
 

@@ -70,7 +70,8 @@ def read_json_runs(path: Path) -> Searched:
         return traces_of(value)
     except (InputError, TypeError, ValueError, KeyError, AttributeError) as error:
         said = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise InputError(f"{path} cannot be audited ({said}): write it again with `sartor search --json`") from error
+        fix = "write it again with `sartor search --json`, without fidelities"
+        raise InputError(f"{path} cannot be audited ({said}): {fix}") from error
 
 
 def traces_of(runs: Sequence[dict[str, Any]]) -> Searched:

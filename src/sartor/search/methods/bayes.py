@@ -64,12 +64,14 @@ def bayes(
     batch, three quarters of them mutants of the best, and the most promising have mutants again.
     """
     seen = {record.arch for record in history}
-    usable = _latest([record for record in history if measured(record.metrics, objectives)], objectives)
+    known = [record for record in history if measured(record.metrics, objectives)]
+    usable = _latest(known, objectives)
     if len(usable) < max(first, FEWEST):
         return fresh(space, lambda: space.sample(rng), rng, n, seen)
     if len(seen) >= space.count():
         return []
-    aim = _Aim(space, usable, objectives)
+    middle = float(np.median(costs(known[:HALVED], objectives)[:, 0]))
+    aim = _Aim(space, usable, objectives, middle)
     if space.count() <= LISTED:
         found = _Candidates(space.listed, space.listed_features, space.listed_codes)
     else:
@@ -129,7 +131,8 @@ def _pool(
 class _Aim:
     """What a batch is chosen by: processes of the objectives' costs, and the improvement each candidate promises."""
 
-    def __init__(self, space: Space, usable: Sequence[Record], wanted: Sequence[Objective]):
+    def __init__(self, space: Space, usable: Sequence[Record], wanted: Sequence[Objective], middle: float):
+        self.middle = middle
         self.cost = costs(usable, wanted)
         archs = [record.arch for record in usable]
         fits = [fit_as_seen(space.features_many(archs), space.encode_many(archs), column) for column in self.cost.T]
@@ -162,7 +165,7 @@ class _Aim:
         """What the predicted costs of each add ``[k]`` to the area of ``known`` ``[n, 2]``, counted from the middle of
         the first costs seen: what is worse than half of all archs is no result, however quick."""
         reference = reference_of(front_of(known))
-        reference[0] = np.median(self.cost[:HALVED, 0])
+        reference[0] = self.middle
         return gains_2d(np.stack([latent.costs()[0] for latent in latents], axis=1), known, reference)
 
     def _gain(self, latents: Sequence[_Latent], known: Floats, rng: random.Random) -> Floats:

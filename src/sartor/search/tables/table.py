@@ -65,8 +65,7 @@ class Table:
         evaluations against each other that cost the same."""
         if isinstance(self.space, Fidelities):
             raise InputError(f"{self.name} has fidelities: audit and draw the table without them")
-        unseen = self.verdict.metric not in {o.metric for o in self.objectives}
-        verdict = self.verdict if unseen else None
+        verdict = self.verdict if self.verdict.metric != self.objectives[0].metric else None
         return Problem(self.name, self.objectives, verdict, len(self.rows), self.best, self.near)
 
     @cached_property

@@ -56,6 +56,8 @@ def test_what_cannot_be_fitted_is_one_clear_line():
     archs = drawn(FLAT, 10)
     with pytest.raises(InputError, match="positive"):
         Latency(FLAT).fit(archs, np.arange(10.0))
+    with pytest.raises(InputError, match="needs numbers"):
+        shares_near(["fast"], ["slow"])
     with pytest.raises(InputError, match="known device"):
         TransferredLatency(FLAT, {})
     with pytest.raises(InputError, match="not been fitted"):

@@ -123,6 +123,12 @@ def test_bad_archs_and_costs_are_refused():
     space = Space((Choice("a", (1, 2)),))
     with pytest.raises(InputError, match="no a of 3: choose from 1"):
         Lookup("ms", {"a": {1: 2.0}}).of(Arch({"a": 3}))
+    for archs, costs, says in (
+        ([space.smallest()], ["x"], "needs numbers"),
+        ([Arch({"b": 1})], [1.0], "not an arch of"),
+    ):
+        with pytest.raises(InputError, match=says):
+            fit_lookup(space, archs, costs)
     for archs, costs in (([], []), ([space.smallest()], [1.0, 2.0]), ([space.smallest()], [float("nan")])):
         with pytest.raises(InputError, match="a finite cost of each arch"):
             fit_lookup(space, archs, costs)

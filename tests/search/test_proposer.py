@@ -216,3 +216,11 @@ def test_a_model_that_reads_is_better_than_chance_on_a_real_table(data_dir):
         return found
 
     assert np.mean(ends(partial(proposer, ask=reader))) < np.mean(ends("random"))
+
+
+def test_what_is_no_text_is_refused_and_deep_brackets_are_no_list():
+    with pytest.raises(InputError, match="with text, not NoneType"):
+        proposer(SPACE, [], random.Random(0), 2, ask=lambda prompt: None)
+    archs, wrong = parsed("[" * 30_000 + "]" * 30_000, SPACE, set())
+    assert not archs
+    assert wrong

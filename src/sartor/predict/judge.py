@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from sartor.errors import InputError
 from sartor.predict.light import FEWEST, kendall
-from sartor.predict.predictor import ArchPredictor, Floats
+from sartor.predict.predictor import ArchPredictor, Floats, as_numbers
 from sartor.records import Arch
 from sartor.space.space import Space
 
@@ -56,7 +56,7 @@ def judge(predictor: ArchPredictor, archs: Sequence[Arch], true: ArrayLike) -> d
     """A fitted predictor on ``archs`` that it was not fitted to: ``tau`` (Kendall's b), ``spearman``, ``rmse`` in the
     metric's unit, ``within_50``, ``within_80`` and ``within_95``, ``calibration_error``, and their number ``n``. None
     where there is too little to tell. Raises InputError where lengths differ or a true value is not finite."""
-    y = np.asarray(true, dtype=np.float64)
+    y = as_numbers(true, "a judge")
     if y.shape != (len(archs),) or not len(y) or not np.isfinite(y).all():
         raise InputError(f"to judge a predictor takes one finite value an arch, not {y.shape} for {len(archs)} archs")
     mean, deviation = predictor.predict(archs)
@@ -82,10 +82,10 @@ def learning_curve(
     A seed draws the held-out archs and the training archs, of which a smaller size has the first: so sizes, and
     predictors given the same seeds, are compared on the same archs. Raises InputError where there are too few.
     """
-    y = np.asarray(values, dtype=np.float64)
+    y = as_numbers(values, "a learning curve")
     if y.shape != (len(archs),):
         raise InputError(f"a learning curve needs one value an arch, not {y.shape} for {len(archs)} archs")
-    if not sizes or not seeds or min(sizes) < FEWEST or max(sizes) + 2 > len(y):
+    if not len(sizes) or not len(seeds) or min(sizes) < FEWEST or max(sizes) + 2 > len(y):
         raise InputError(f"sizes must be from {FEWEST} to {len(y) - 2}, two under the number of archs, not {sizes}")
     runs: list[dict[str, Any]] = []
     for seed in seeds:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sartor.errors import InputError
 from sartor.predict.gaussian import Gaussian
 from sartor.predict.light import FEWEST
-from sartor.predict.predictor import ArchPredictor, Floats, checked, unfitted
+from sartor.predict.predictor import ArchPredictor, Floats, as_numbers, checked, unfitted
 from sartor.predict.ridge import Line, Ridge, fit_line
 from sartor.records import Arch
 from sartor.space.space import Space
@@ -20,7 +20,7 @@ from sartor.space.space import Space
 def shares_near(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
     """``within_5`` and ``within_10``: the shares of predictions ``[n]`` within 5 % and 10 % of the ``true``
     latencies."""
-    said, y = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    said, y = (as_numbers(values, "a share") for values in (predicted, true))
     if said.shape != y.shape or not len(y) or not (y > 0).all():
         raise InputError("shares need a prediction for each positive latency, and one, at least")
     error = np.abs(said / y - 1)

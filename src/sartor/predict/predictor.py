@@ -43,12 +43,17 @@ class ArchPredictor(Protocol):
         ...
 
 
+def as_numbers(values: ArrayLike, what: str) -> Floats:
+    """``values`` as numbers. Raises InputError, which says ``what`` needs them, for anything else."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} needs numbers: {error}") from None
+
+
 def checked(space: Space, archs: Sequence[Arch], values: ArrayLike) -> Floats:
     """The values ``[n]``. Raises InputError, in one line, where nothing can be fitted to them."""
-    try:
-        y = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"a predictor needs numbers to fit: {error}") from None
+    y = as_numbers(values, "a predictor")
     if y.shape != (len(archs),):
         raise InputError(f"a predictor needs one value an arch, not values of shape {y.shape} for {len(archs)} archs")
     if len(y) < FEWEST:

@@ -267,6 +267,16 @@ class Space:
                 if option != arch[changed.name]:
                     yield self.decide(partial(other, changed, option))
 
+    def near(self, arch: Arch) -> tuple[Arch, ...]:
+        """:meth:`neighbours`, kept: who replays a climb asks for the same ones again and again."""
+        if arch not in self._near:
+            self._near[arch] = tuple(self.neighbours(arch))
+        return self._near[arch]
+
+    @cached_property
+    def _near(self) -> dict[Arch, tuple[Arch, ...]]:
+        return {}
+
     def to_list(self) -> list[dict[str, object]]:
         """JSON-able description: name, options and condition of each choice."""
         return [{"name": c.name, "options": list(c.options), "when": c.when} for c in self.choices]

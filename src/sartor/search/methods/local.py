@@ -37,7 +37,7 @@ def local_search(
             continue
         if begins or here is None or first.cost(record.metrics[first.metric]) < first.cost(here.metrics[first.metric]):
             here = record
-            left = {arch for arch in space.neighbours(here.arch) if arch not in seen}
+            left = {arch for arch in space.near(here.arch) if arch not in seen}
     found = sorted(left, key=lambda arch: arch.key)
     rng.shuffle(found)
     found = found[:n]

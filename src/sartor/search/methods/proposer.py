@@ -54,6 +54,8 @@ def proposer(
         answer = ask(
             prompt(space, history, n - len(found), objectives, task=task, best=best, recent=recent, wrong=wrong)
         )
+        if not isinstance(answer, str):
+            raise InputError(f"ask must answer with text, not {type(answer).__name__}")
         archs, wrong = parsed(answer, space, seen | set(found))
         found += archs[: n - len(found)]
     usable, rewards = rewarded(history, objectives, None)
@@ -155,7 +157,9 @@ def _last_list(answer: str) -> list[object] | None:
     while start >= 0:
         try:
             value = json.loads(text[start:])
-        except (ValueError, RecursionError):
+        except RecursionError:  # what is nested so deep is no list of archs, from whichever bracket on
+            return None
+        except ValueError:
             start = text.find("[", start + 1)
             continue
         return value if isinstance(value, list) else None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sartor.errors import InputError
+from sartor.predict.predictor import as_numbers
 from sartor.records import Arch, Option
 from sartor.search.tables.known import data_folder
 from sartor.space.macro import FBNET_LAYERS, numbered
@@ -56,11 +57,12 @@ def fit_lookup(space: Space, archs: Sequence[Arch], costs: ArrayLike, metric: st
     """The table of ``space`` whose sums come nearest to the ``costs`` ``[n]`` of ``archs``, by least squares.
 
     What no arch tells apart is shared out evenly, so single entries mean something only beside others of their choice.
-    Raises InputError where archs and costs do not match, or are none, or a cost is not finite.
+    Raises InputError where archs and costs do not match, are none, or are not of the space, or a cost is not finite.
     """
-    values = np.asarray(costs, dtype=np.float64)
+    values = as_numbers(costs, "a table")
     if values.shape != (len(archs),) or not len(archs) or not np.isfinite(values).all():
         raise InputError(f"a table is fitted to a finite cost of each arch: {len(archs)} archs, costs {values.shape}")
+    space.check(archs)
     held = [(choice.name, option) for choice in space.choices for option in choice.options]
     rows = np.array([[arch.get(name) == option for name, option in held] for arch in archs], dtype=np.float64)
     middle, typical = rows.mean(axis=0), float(values.mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 # Before anything imports torch, and inherited by every process a test starts: tiny tensors run slower on many threads.
@@ -45,6 +46,21 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set SARTOR_DATA to the folder that holds cifar10/ and hymenoptera/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def published(data_dir: Path) -> Callable[[str], list[dict[str, str]]]:
+    """The rows of a published table of ``data_dir``, by its file's name: what is not there is skipped."""
+
+    from sartor.search.tables.rows import read_rows
+
+    def rows(name: str) -> list[dict[str, str]]:
+        file = data_dir / "nas" / name
+        if not file.is_file():
+            pytest.skip(f"no {name} in {file.parent}: set SARTOR_DATA to the folder whose nas/ holds it")
+        return read_rows(file, "set SARTOR_DATA")
+
+    return rows
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import os
 import random
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +18,6 @@ from sartor.space.cell import nas_bench_201
 from sartor.space.strings import parse_genotype, parse_nb201
 from sartor.space.two_input import darts_space, nasnet_space
 
-DATA = Path(os.environ.get("SARTOR_DATA", "../shared/data")) / "nas"
 DARTS_V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
     "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], "
@@ -30,14 +25,6 @@ DARTS_V2 = (
     "('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], "
     "reduce_concat=[2, 3, 4, 5])"
 )
-
-
-def rows(name: str) -> list[dict[str, str]]:
-    file = DATA / name
-    if not file.is_file():
-        pytest.skip(f"{file} is not here: set SARTOR_DATA")
-    with gzip.open(file, "rt", newline="") as held:
-        return list(csv.DictReader(held))
 
 
 def macs(network: nn.Module, side: int = 32) -> int:
@@ -50,9 +37,9 @@ def params(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_nas_bench_201_networks_have_the_tables_parameters_and_macs():
+def test_nas_bench_201_networks_have_the_tables_parameters_and_macs(published):
     """The table's columns are those of its CIFAR-100 networks, in millions, to three and two decimals."""
-    for number, row in enumerate(random.Random(0).sample(rows("nb201.csv.gz"), 20)):
+    for number, row in enumerate(random.Random(0).sample(published("nb201.csv.gz"), 20)):
         with torch.device("meta"):
             network = build_nb201(parse_nb201(row["arch_str"]), classes=100)
         assert round(params(network) / 1e6, 3) == float(row["params_m"]), row["arch_str"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import itertools
 import random
 
@@ -79,14 +77,10 @@ def test_effects_recover_what_options_add(noise):
     assert np.abs(error).max() < (1e-5 if noise == 0 else 4 * noise * np.sqrt(4 / 300))
 
 
-def test_effects_recover_what_real_blocks_add(data_dir):
+def test_effects_recover_what_real_blocks_add(published):
     """FBNet's space of 22 places and nine operators, timed on an FPGA from end to end: from 200 networks, the ranks of
     all 198 effects are those that 4,800 others give."""
-    file = data_dir / "nas" / "fbnet_latency.csv.gz"
-    if not file.is_file():
-        pytest.skip(f"no {file}")
-    with gzip.open(file, "rt", newline="") as held:
-        rows = [(row["ops"].split(), float(row["lat_ms_fpga"])) for row in csv.DictReader(held)]
+    rows = [(row["ops"].split(), float(row["lat_ms_fpga"])) for row in published("fbnet_latency.csv.gz")]
     space = Space(tuple(Choice(f"block{i:02}", tuple("012345678")) for i in range(22)))
     history = [
         Record(str(i), Arch({f"block{j:02}": o for j, o in enumerate(ops)}), metrics={"ms": ms})
@@ -237,14 +231,12 @@ def test_preferred_archs_are_the_best_scored_of_each_size():
     assert sorted(score(a) for a in whole.archs) == [ord("d")] * 2
 
 
-def test_preferred_archs_are_better_than_others_of_their_size(data_dir):
+def test_preferred_archs_are_better_than_others_of_their_size(published):
     """725 cells of NAS-Bench-201 by MACs, SynFlow as the score, which needs no training: of every hundred the one
     preferred is more accurate than those of its size are on average."""
-    file = data_dir / "nas" / "zero_cost_2022.csv.gz"
-    if not file.is_file():
-        pytest.skip(f"no {file}")
-    with gzip.open(file, "rt", newline="") as held:
-        rows = [row for row in csv.DictReader(held) if (row["space"], row["task"]) == ("nasbench201", "cifar10")]
+    rows = [
+        row for row in published("zero_cost_2022.csv.gz") if (row["space"], row["task"]) == ("nasbench201", "cifar10")
+    ]
     archs = {Arch({f"edge{i}": o for i, o in enumerate(row["arch"].strip("() ").split(","))}): row for row in rows}
     names = sorted({name for arch in archs for name in arch})
     space = Listed(tuple(Choice(n, tuple(sorted({str(a[n]) for a in archs}))) for n in names), tuple(archs))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sartor.records import Arch, Option
+from sartor.records import Arch, Option, Record
 from sartor.search.strategy import declared
 from sartor.space.space import Space
 
@@ -117,9 +117,36 @@ class Policy:
             place = min(int(np.searchsorted(heights, rng.random() * heights[-1], "right")), len(mine) - 1)
             arch[choice.name] = choice.options[place]
             logits += at.weight[start + place] * self.earlier[start + place]
-        drawn = Arch(arch)
-        # A crossing of an arch with itself is that arch, and in a listed space the nearest that exists.
-        return drawn if self.space.contains(drawn) else self.space.cross(drawn, drawn, rng)
+        return self.space.nearest(Arch(arch), rng)
+
+
+Climb = Callable[[Parameters, Floats, Floats], Callable[[Parameters], Parameters]]
+"""The policy that drew archs [n, k], those and their advantages [n] → where is up, at a policy."""
+
+
+def trained(
+    policy: Policy,
+    usable: Sequence[Record],
+    rewards: Floats,
+    climb: Climb,
+    *,
+    batch: int,
+    lr: float,
+    entropy: float,
+    memory: int,
+    epochs: int = 1,
+) -> Parameters:
+    """The policy after the last ``memory`` of the records, oldest first: ``epochs`` steps of ``climb`` a ``batch``,
+    with ``entropy`` times the gradient of its entropy for each of them (arXiv:1602.01783 §4)."""
+    begin = -(-max(0, len(usable) - memory) // batch) * batch  # whole batches, so that what is replayed stays the same
+    x = policy.taken([record.arch for record in usable[begin:]])
+    at, adam = policy.zeros(), Adam(lr, earlier=len(policy.sizes))
+    for i, advantage in enumerate(advantages(rewards[begin:], batch)):
+        mine = x[i * batch : (i + 1) * batch]
+        up = climb(at, mine, advantage)
+        for _ in range(epochs):
+            at = adam.ascend(at, up(at) + policy.entropy_gradient(at, mine).scaled(entropy / batch))
+    return at
 
 
 @dataclass

@@ -75,9 +75,7 @@ def arch_of(trial: Trial, space: Space, rng: random.Random) -> Arch:
         suggest = trial.suggest_int if choice.ordered else _suggest_place(trial)
         return choice.options[suggest(choice.name, 0, len(choice.options) - 1)]
 
-    arch = space.decide(pick)
-    # A crossover with itself is itself, or of a list the nearest.
-    return arch if space.contains(arch) else space.cross(arch, arch, rng)
+    return space.nearest(space.decide(pick), rng)
 
 
 def asked(study: Study, space: Space, history: History, rng: random.Random, n: int, *, asks: int = 4) -> list[Arch]:

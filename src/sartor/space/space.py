@@ -99,6 +99,10 @@ class Space:
 
         return self.decide(draw)
 
+    def nearest(self, arch: Arch, rng: random.Random) -> Arch:
+        """The arch itself where the space has it, else one that it has and that is near."""
+        return arch if self.contains(arch) else self.cross(arch, arch, rng)
+
     def encode(self, arch: Arch) -> np.ndarray:
         """A float vector of fixed length for predictors: one-hot options (all zero where inactive), then the rank of
         each ordered choice in [0, 1], which lets linear models see size."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import torch
 
 from sartor.models.buildable import nb201_problem
 from sartor.search.proxies import proxies, proxy_evaluator
-
-DATA = Path(os.environ.get("SARTOR_DATA", "../shared/data"))
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +25,9 @@ def benchmark(project: Path):
 
 
 @pytest.fixture(scope="module")
-def sample(benchmark):
-    if not (DATA / "nas" / "zero_cost_2022.csv.gz").is_file():
-        pytest.skip(f"{DATA} has no published values: set SARTOR_DATA")
-    return benchmark.archs_of(DATA, 24, 0)
+def sample(benchmark, data_dir, published):
+    published("zero_cost_2022.csv.gz")  # or it is skipped
+    return benchmark.archs_of(data_dir, 24, 0)
 
 
 def test_every_published_column_is_of_a_proxy_there_is(benchmark):

@@ -99,4 +99,4 @@ def _arch(plain: Space, row: Codes, rng: random.Random) -> Arch:
     """The arch of codes; of a list without it, the nearest."""
     pairs = zip(plain.choices, row, strict=True)
     arch = Arch({choice.name: choice.options[place] for choice, place in pairs if place >= 0})
-    return arch if plain.contains(arch) else plain.cross(arch, arch, rng)
+    return plain.nearest(arch, rng)

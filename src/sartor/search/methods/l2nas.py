@@ -84,8 +84,7 @@ def discretised(policy: Policy, action: Floats, rng: random.Random) -> Arch:
     for start, choice in zip(policy.starts, policy.space.choices, strict=True):
         if choice.when is None or arch.get(choice.when[0]) in choice.when[1]:
             arch[choice.name] = choice.options[int(np.argmax(action[start : start + len(choice.options)]))]
-    drawn = Arch(arch)
-    return drawn if policy.space.contains(drawn) else policy.space.cross(drawn, drawn, rng)
+    return policy.space.nearest(Arch(arch), rng)
 
 
 def quantile_loss(error: Tensor, tau: float, kappa: float = 0.0) -> Tensor:

@@ -56,7 +56,7 @@ def mcts(
     def descend() -> Arch:
         arch, path = tree.descend(rng, exploration)
         tree.visit(path, 0.0)
-        return arch if space.contains(arch) else space.cross(arch, arch, rng)
+        return space.nearest(arch, rng)
 
     return fresh(space, descend, rng, n, seen)
 

@@ -6,13 +6,13 @@ The controller of MnasNet (Tan et al., arXiv:1807.11626 §4.2) and of Balaprakas
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from sartor.records import Arch
 from sartor.search.objective import ACCURACY_LATENCY, Objective
-from sartor.search.policy import Adam, Floats, Parameters, Policy, advantages
+from sartor.search.policy import Floats, Parameters, Policy, trained
 from sartor.search.reward import Reward, rewarded
 from sartor.search.strategy import History, fresh
 from sartor.space.space import Space
@@ -45,28 +45,20 @@ def ppo(
     """
     policy = Policy(space)
     usable, rewards = rewarded(history, objectives, reward)
-    begin = -(-max(0, len(usable) - memory) // batch) * batch
-    x = policy.taken([record.arch for record in usable[begin:]])
-    at, adam = policy.zeros(), Adam(lr, earlier=len(space.choices))
-    for i, advantage in enumerate(advantages(rewards[begin:], batch)):
-        mine = x[i * batch : (i + 1) * batch]
-        before = policy.log_likelihood(at, mine)
-        for _ in range(epochs):
-            slope = clipped_gradient(policy, at, mine, before, advantage, clip)
-            at = adam.ascend(at, slope + policy.entropy_gradient(at, mine).scaled(entropy / batch))
+
+    def climb(drew: Parameters, x: Floats, advantage: Floats) -> Callable[[Parameters], Parameters]:
+        before = policy.log_likelihood(drew, x)
+        return lambda at: clipped_gradient(policy, at, x, before, advantage, clip)
+
+    at = trained(policy, usable, rewards, climb, batch=batch, lr=lr, entropy=entropy, memory=memory, epochs=epochs)
     return fresh(space, lambda: policy.sample(at, rng), rng, n, {record.arch for record in history})
-
-
-def clipped_objective(ratio: Floats, advantage: Floats, clip: float) -> Floats:
-    """``min(r A, clip(r, 1 - ε, 1 + ε) A)``, elementwise. arXiv:1707.06347, equation 7."""
-    return np.asarray(np.minimum(ratio * advantage, np.clip(ratio, 1 - clip, 1 + clip) * advantage))
 
 
 def clipped_gradient(
     policy: Policy, at: Parameters, x: Floats, before: Floats, advantage: Floats, clip: float
 ) -> Parameters:
-    """Of the clipped objective, summed over an arch's decisions and averaged over archs ``x`` [n, k]; ``before`` are
-    the decisions' log-likelihoods under the policy that drew them."""
+    """Of the clipped objective ``min(r A, clip(r, 1 - ε, 1 + ε) A)``, summed over an arch's decisions and averaged over
+    archs ``x`` [n, k]; ``before`` are the decisions' log-likelihoods under the policy that drew them."""
     ratio = np.exp(policy.log_likelihood(at, x) - before)
     gain = advantage[:, None]
     stuck = ((gain > 0) & (ratio > 1 + clip)) | ((gain < 0) & (ratio < 1 - clip))

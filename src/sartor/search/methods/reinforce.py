@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from sartor.records import Arch
 from sartor.search.objective import ACCURACY_LATENCY, Objective
-from sartor.search.policy import Adam, Floats, Parameters, Policy, advantages
+from sartor.search.policy import Floats, Parameters, Policy, trained
 from sartor.search.reward import Reward, rewarded
 from sartor.search.strategy import History, fresh
 from sartor.space.space import Space
@@ -38,13 +38,11 @@ def reinforce(
     """
     policy = Policy(space)
     usable, rewards = rewarded(history, objectives, reward)
-    begin = -(-max(0, len(usable) - memory) // batch) * batch  # whole batches, so that what is replayed stays the same
-    x = policy.taken([record.arch for record in usable[begin:]])
-    at, adam = policy.zeros(), Adam(lr, earlier=len(space.choices))
-    for i, advantage in enumerate(advantages(rewards[begin:], batch)):
-        mine = x[i * batch : (i + 1) * batch]
-        slope = reinforce_gradient(policy, at, mine, advantage)
-        at = adam.ascend(at, slope + policy.entropy_gradient(at, mine).scaled(entropy / batch))
+
+    def climb(_: Parameters, x: Floats, advantage: Floats) -> Callable[[Parameters], Parameters]:
+        return lambda at: reinforce_gradient(policy, at, x, advantage)
+
+    at = trained(policy, usable, rewards, climb, batch=batch, lr=lr, entropy=entropy, memory=memory)
     return fresh(space, lambda: policy.sample(at, rng), rng, n, {record.arch for record in history})
 
 

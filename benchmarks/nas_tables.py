@@ -82,10 +82,15 @@ def main() -> None:
             for seed in range(seeds):
                 key = f"{name} {strategy} {budget} {a.batch} {seed}"
                 if key not in done:
-                    done[key] = judged(table, run, budget, seed)
+                    try:
+                        done[key] = judged(table, run, budget, seed)
+                    except InputError as refused:  # some take numbers only
+                        print(f"{strategy:28} not on this table: {refused}", flush=True)
+                        break
                     keep(a.json, key, done[key])
                 found.append(done[key])
-            print(line(strategy, found) + (f"   (of {budget})" if budget < a.budget else ""), flush=True)
+            else:
+                print(line(strategy, found) + (f"   (of {budget})" if budget < a.budget else ""), flush=True)
 
 
 def plain_strategies() -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from contracts.target import SHAPE, TargetSuite, network
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
-from sartor.measure.device import cores
+from sartor.machine import cores
 from sartor.measure.target import OnnxRuntime, open_target
 
 

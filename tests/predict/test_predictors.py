@@ -9,10 +9,12 @@ import pytest
 
 from contracts.predictor import PredictorSuite
 from sartor.errors import InputError
-from sartor.predict import predictor_of, predictors
+from sartor.predict import committee, forest, predictor_of, predictors
 from sartor.predict.light import kendall
 from sartor.records import Arch
+from sartor.space.choice import Choice
 from sartor.space.grammar import Production, grammar
+from sartor.space.space import Space
 
 
 class TestRidge(PredictorSuite):
@@ -63,6 +65,19 @@ def test_every_predictor_has_the_suite_and_the_suite_has_tests():
     suites = [cls for cls in globals().values() if isinstance(cls, type) and issubclass(cls, PredictorSuite)]
     assert {cls.make for cls in suites if cls is not PredictorSuite} == set(predictors.values())
     assert sum(name.startswith("test_") for name in dir(PredictorSuite)) >= 7
+
+
+@pytest.mark.parametrize(("name", "home"), [("forest", forest), ("bananas", committee)])
+def test_an_arch_is_told_the_same_however_many_it_stands_among(name, home, monkeypatch):
+    """Many are looked at part by part: the last part is not whole."""
+    space = Space(tuple(Choice(f"layer{i}", (0, 1, 2, 3)) for i in range(5)))
+    rng = random.Random(0)
+    archs = [space.sample(rng) for _ in range(50)]
+    predictor = predictor_of(name)(space, 0).fit(archs, [sum(map(float, arch.values())) for arch in archs])
+    whole = predictor.predict(archs)
+    monkeypatch.setattr(home, "TOGETHER", 7)
+    for one, other in zip(whole, predictor.predict(archs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_an_unknown_name_is_told_with_those_there_are():

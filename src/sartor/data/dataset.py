@@ -14,11 +14,11 @@ from sartor.data.folder import list_folder
 from sartor.data.images import Bad, Images
 from sartor.data.listing import SPLITS, Listing
 from sartor.data.loading import Progress, mean_std, open_images, working_shape
-from sartor.data.memory import available_bytes
 from sartor.data.parquet import list_parquet
 from sartor.data.splits import check_labels, check_present, ids_sha256, make_splits
 from sartor.disk import write_json
 from sartor.errors import InputError
+from sartor.machine import available_bytes
 
 
 @dataclass(frozen=True)

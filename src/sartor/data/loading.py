@@ -15,8 +15,8 @@ from sartor.data.decode import Unreadable, probe, square
 from sartor.data.decoders import Decoders
 from sartor.data.images import BAD_SHARE, Bad, Images, InMemory, Streamed, decode_all
 from sartor.data.listing import Listing, Part, Pixels
-from sartor.data.memory import processors
 from sartor.errors import InputError
+from sartor.machine import cores
 
 MAX_RESOLUTION = 224
 """The largest working resolution taken by default; ``resolution=`` may ask for more."""
@@ -86,7 +86,7 @@ def open_images(
         if isinstance(part.content, Pixels):
             held[name] = _fitted(part.content.array, side, stream)
         elif not stream:
-            held[name], errors = decode_all(part.content, channels, side, workers or processors(), advance)
+            held[name], errors = decode_all(part.content, channels, side, workers or cores(), advance)
             lost[name] = list(errors)
             bad.reasons.update({part.ids[row]: reason for row, reason in errors.items()})
     bad.check()
@@ -96,7 +96,7 @@ def open_images(
         name: part.content.places() for name, part in listing.parts.items() if not isinstance(part.content, Pixels)
     }
     # Half the processors: the other half trains. More in flight only waits in line.
-    decoders = Decoders(workers or max(1, processors() // 2), channels, side, listing.open_files)
+    decoders = Decoders(workers or max(1, cores() // 2), channels, side, listing.open_files)
     return {
         split: (Streamed(places[p], listing.parts[p].ids, r, listing.parts[p].labels[r], decoders, bad), r)
         for split, (p, r) in rows.items()

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from sartor import __version__
 from sartor.compress.isa import cpu_flags
+from sartor.machine import cores
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "bf16", "sve")
 _PACKAGES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "optuna", "scikit-learn", "safetensors")
-
-
-def cores() -> int:
-    """CPU cores this process may use (its affinity, not the machine's count)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 
 from sartor.errors import InputError
-from sartor.measure.device import cores
+from sartor.machine import cores
 from sartor.measure.timing import Call, Latency, interleaved, pinned
 
 __all__ = ["TARGETS", "Latency", "OnnxRuntime", "Target", "open_target"]

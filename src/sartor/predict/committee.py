@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MEMBERS = 5
 """As many as BANANAS has (arXiv:1910.11858 §4)."""
 
+TOGETHER = 4096
+"""Archs that are looked at in one call: what is between two layers stays in the processor's cache."""
+
 Arrays: TypeAlias = Mapping[str, NDArray]
 """What a network takes, by name, each ``[n, ...]``."""
 Parameters: TypeAlias = "dict[str, Tensor]"
@@ -92,8 +95,13 @@ class Committee:
         """What each member says ``[members, n]``."""
         import torch
 
+        n = len(next(iter(arrays.values())))
         with seeded(0), torch.no_grad():
-            return self.forward(self.parameters, {k: _shared(v) for k, v in arrays.items()}).double().numpy()
+            parts = [
+                self.forward(self.parameters, {k: _shared(v[i : i + TOGETHER]) for k, v in arrays.items()})
+                for i in range(0, max(1, n), TOGETHER)
+            ]
+            return torch.cat(parts, dim=1).double().numpy()
 
 
 def fit_committee(

@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.special import softmax
 
 from sartor import disk
+from sartor.machine import cores
 from sartor.measure.accuracy import accuracy
-from sartor.measure.device import cores
 from sartor.measure.target import open_target
 from sartor.models import resize
 from sartor.recipes.curve import Curve

@@ -19,9 +19,10 @@ from sartor.disk import write_atomic
 from sartor.errors import InputError, WriteError
 from sartor.export.onnx import export_onnx
 from sartor.export.parity import parity
+from sartor.machine import cores
 from sartor.measure.accuracy import accuracy
 from sartor.measure.counts import counts
-from sartor.measure.device import cores, fingerprint, versions
+from sartor.measure.device import fingerprint, versions
 from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.target import open_target
 from sartor.models.weights import to_bytes

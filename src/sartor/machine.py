@@ -1,4 +1,4 @@
-"""How much memory this process may still take."""
+"""What of the machine this process may take: memory and cores."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def _room(limit: str, used: str, stat: str, cache: str) -> int | None:
         return None
 
 
-def processors() -> int:
-    """Processors this process may run on."""
+def cores() -> int:
+    """CPU cores this process may use (its affinity, not the machine's count)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,7 +31,7 @@ from sartor.export.onnx import export_onnx
 from sartor.measure.accuracy import accuracy
 from sartor.measure.counts import counts
 from sartor.measure.device import cores
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.recipes.bench import recipe_for
 from sartor.recipes.fit import fit
 from sartor.records import parse_quantity

@@ -44,7 +44,7 @@ from sartor.disk import read_json, write_atomic, write_json
 from sartor.export.onnx import export_onnx
 from sartor.measure.accuracy import accuracy
 from sartor.measure.device import cores, fingerprint
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.models import build, resize
 from sartor.models.torchvision_ops import define_missing_ops
 from sartor.recipes.fit import fit

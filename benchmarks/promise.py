@@ -17,7 +17,7 @@ import sys
 import sartor
 
 CODE = (
-    "import sys; from pathlib import Path; from sartor.measure.target import OnnxRuntime;"
+    "import sys; from pathlib import Path; from sartor.measure.targets.onnxruntime import OnnxRuntime;"
     "latency = OnnxRuntime(int(sys.argv[2])).latency_ms(Path(sys.argv[1]), runs=300);"
     "print(latency.median_ms, latency.reference_ms)"
 )

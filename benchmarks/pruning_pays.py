@@ -37,7 +37,7 @@ from sartor.disk import read_json, write_atomic, write_json
 from sartor.errors import SartorError
 from sartor.export.onnx import export_onnx
 from sartor.measure.counts import counts
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.models.weights import to_bytes
 from sartor.recipes.bench import recipe_for
 from sartor.records import parse_quantity

@@ -29,7 +29,7 @@ import torch
 
 from sartor.data import Dataset, in_order, open_data, shuffled
 from sartor.export.onnx import export_onnx
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.models import build
 from sartor.records import Arch
 from sartor.space import conv_space

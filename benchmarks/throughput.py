@@ -24,7 +24,7 @@ from torch import nn
 
 from sartor.export.onnx import export_onnx
 from sartor.measure.counts import counts
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.models import build
 from sartor.space import conv_space
 from sartor.train.device import autocast, keep_freed_memory, pick_device, place

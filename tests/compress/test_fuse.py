@@ -15,7 +15,7 @@ from sartor.compress.fuse import Parallel, choose_run, dependency, fuse, paralle
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx, onnx_of
 from sartor.graph import trace
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.train.loop import Recipe
 from train.digits import calibration, held_out, inputs, plain_step
 from train.digits import fit as trained_by

@@ -15,7 +15,7 @@ from sartor.errors import BudgetError, InputError
 from sartor.export.onnx import export_onnx
 from sartor.graph import trace
 from sartor.graph.saliency import Evidence
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.train.loop import Recipe
 from sartor.train.recalibrate import accuracy
 from sartor.train.steps import plain_step

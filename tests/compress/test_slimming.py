@@ -16,7 +16,7 @@ from sartor.compress.prune import shrink
 from sartor.export.onnx import export_onnx
 from sartor.graph import trace
 from sartor.graph.saliency import Evidence
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.models.zoo import open_model
 from sartor.train.recalibrate import accuracy, recalibrate
 from sartor.train.steps import plain_step

@@ -19,7 +19,7 @@ from torch import nn
 
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
-from sartor.measure.target import Target
+from sartor.measure.targets.target import Target
 
 SHAPE = (3, 24, 24)
 

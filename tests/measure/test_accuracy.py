@@ -13,7 +13,7 @@ from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
 from sartor.measure.accuracy import accuracy
 from sartor.measure.device import fingerprint, versions
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 
 
 @pytest.fixture

@@ -63,14 +63,14 @@ def test_a_file_and_its_directory(tmp_path: Path) -> None:
         report = checked(measure_model(str(spec), runs=20))
         assert (report["params"], report["macs"]) == (found.params, found.macs)
         assert report["size_bytes"] == (tmp_path / "model.onnx").stat().st_size
-        assert report["input_shape"] == ["n", *SHAPE]
+        assert report["input_shape"] == [1, *SHAPE]
 
 
 def test_a_function(nets: Path) -> None:
     report = checked(measure_model(f"{nets}:small", runs=20))
     assert report["macs"] == 36 * 16 * 9 + 16 * 36 * 10
     assert report["target"] == "onnxruntime"
-    assert measure_model(f"{nets}:attributed", runs=20)["input_shape"] == ["n", 1, 8, 8]
+    assert measure_model(f"{nets}:attributed", runs=20)["input_shape"] == [1, 1, 8, 8]
 
 
 def test_a_timm_model_without_its_weights() -> None:

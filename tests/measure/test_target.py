@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import pytest
 
 from contracts.target import SHAPE, TargetSuite, network
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
 from sartor.machine import cores
-from sartor.measure.target import OnnxRuntime, open_target
+from sartor.measure.targets.named import open_target
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 
 
 class TestOneThread(TargetSuite):
@@ -45,6 +47,31 @@ def test_an_unknown_target_names_the_known() -> None:
     assert open_target("onnxruntime", 1) == OnnxRuntime(1)
     with pytest.raises(InputError, match="choose one of onnxruntime"):
         open_target("abacus")
+
+
+def test_settings_follow_the_name_and_reach_the_session(tmp_path: Path) -> None:
+    export_onnx(network(8), SHAPE, tmp_path / "m.onnx", draft=True)
+    target = open_target("onnxruntime:optimisation=off,arena=off")
+    assert target == OnnxRuntime(1, "off", "off")
+    assert open_target(target.name) == target
+    options = OnnxRuntime(1, "off", "off").session(tmp_path / "m.onnx").get_session_options()
+    assert not options.enable_cpu_mem_arena
+    assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+
+@pytest.mark.parametrize("settings", ["optimisation=most", "arena", "colour=red", "=", "optimisation=all,,x"])
+def test_settings_that_there_are_not_are_told_with_those_there_are(settings: str) -> None:
+    with pytest.raises(InputError, match=r"choose from optimisation=all\|extended"):
+        open_target(f"onnxruntime:{settings}")
+
+
+def test_a_batch_is_timed_as_one_call(tmp_path: Path) -> None:
+    export_onnx(network(16), SHAPE, tmp_path / "m.onnx", draft=True)
+    one = OnnxRuntime(1).latency_ms(tmp_path / "m.onnx", runs=20, min_time_s=0.02)
+    many = OnnxRuntime(1).latency_ms(tmp_path / "m.onnx", runs=20, min_time_s=0.02, batch=32)
+    assert many.median_ms > 4 * one.median_ms
+    with pytest.raises(InputError, match="batch of at least one"):
+        OnnxRuntime(1).latency_ms(tmp_path / "m.onnx", batch=0)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10_000, 1.5])

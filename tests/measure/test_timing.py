@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sartor.measure.timing import Clock, Latency, _latency, _Samples, interleaved, pinned
+from sartor.measure.timing import Clock, Latency, _latency, _Samples, interleaved, median_interval, pinned
 
 
 class Machine:
@@ -89,6 +89,35 @@ def test_ratios_are_fair_while_the_machine_slows_down() -> None:
     machine = Machine(lambda now: 1 + now / 0.2)
     one, other = machine.time(200, 400, min_time_s=0.1)
     assert other.median_ms / one.median_ms == pytest.approx(2, rel=0.05)
+    assert one.unsteady
+    assert other.unsteady
+
+
+def test_a_clock_that_throttles_half_way_is_told_and_a_short_disturbance_is_not() -> None:
+    (steady,) = Machine(lambda now: 3 if 0.02 < now < 0.03 else 1.0).time(200, min_time_s=0.1)
+    (throttled,) = Machine(lambda now: 1.5 if now > 0.1 else 1.0).time(200, min_time_s=0.1)
+    assert not steady.unsteady
+    assert throttled.unsteady
+    assert throttled.drift == pytest.approx(1.5, rel=0.01)
+
+
+@pytest.mark.parametrize("rounds", [6, 10, 40])
+def test_the_interval_holds_the_median_as_often_as_it_says(rounds: int) -> None:
+    """Samples that share what their round adds to all of them, as on a machine: the true median is 1 ms."""
+    rng = np.random.default_rng(rounds)
+    held = 0
+    for _ in range(1000):
+        shared = rng.normal(0, 0.02, rounds)
+        samples = [1e-3 * (1 + add + rng.normal(0, 0.01, 20)) for add in shared]
+        low, high = median_interval(samples, float(np.median(np.concatenate(samples))) * 1e3)
+        assert low <= np.median(np.concatenate(samples)) * 1e3 <= high
+        held += low <= 1.0 <= high
+    assert held >= 940  # 950 less what a thousand tries may lack by chance, 1.5 deviations
+
+
+def test_with_few_rounds_the_interval_is_all_of_them() -> None:
+    rounds = [np.array([0.002]), np.array([0.001]), np.array([0.004])]
+    assert median_interval(rounds, 2.0) == (1.0, 4.0)
 
 
 @given(duration=st.floats(10, 100_000), budget=st.floats(0.1, 2), slow=st.floats(1, 20))

@@ -24,7 +24,7 @@ import sartor
 from sartor.data import in_order, open_data
 from sartor.disk import lock
 from sartor.errors import BudgetError, InputError
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.models import build, resize
 from sartor.recipes.run import Run
 from sartor.records import FRONT_COLUMNS, Arch
@@ -125,7 +125,7 @@ def test_latency_holds_in_a_new_process(run: Run) -> None:
     """The promise, loosely, for a machine that runs tests meanwhile: benchmarks/promise.py holds it to 5 %."""
     member = run.pick(max_latency_ms=1.0)
     code = (
-        "import sys; from pathlib import Path; from sartor.measure.target import OnnxRuntime;"
+        "import sys; from pathlib import Path; from sartor.measure.targets.onnxruntime import OnnxRuntime;"
         "print(OnnxRuntime(1).latency_ms(Path(sys.argv[1])).median_ms)"
     )
     file = str(member.path / "model.onnx")

@@ -19,7 +19,7 @@ from sartor.errors import BudgetError, InputError
 from sartor.export.onnx import export_onnx
 from sartor.graph import trace
 from sartor.graph.saliency import SALIENCIES, Evidence
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.models.zoo import open_model
 from sartor.recipes.prune import Pruned, prune_model
 

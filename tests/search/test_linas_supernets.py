@@ -18,7 +18,7 @@ from torch import nn
 
 from sartor.data import Dataset, in_order, open_data, shuffled
 from sartor.export.onnx import export_onnx
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.models import Supernet, build
 from sartor.models.vit import build_vit
 from sartor.records import Arch

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sartor.export.onnx import export_onnx
-from sartor.measure.target import OnnxRuntime
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.records import Arch
 from sartor.train.recalibrate import recalibrate
 from sartor.train.schedule import progressive_shrinking

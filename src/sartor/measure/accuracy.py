@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sartor.errors import InputError
-from sartor.measure.target import Target
+from sartor.measure.targets.target import Target
 
 
 def accuracy(target: Target, file: Path, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, np.ndarray]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from sartor.errors import InputError
 from sartor.measure.device import fingerprint, versions
+from sartor.measure.feeds import inputs
 from sartor.measure.graph_counts import graph_counts
 from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.profile import profile
-from sartor.measure.target import open_target
+from sartor.measure.targets.named import open_target
 
 
 def measure_model(spec: str, *, target: str = "onnxruntime", threads: int = 1, runs: int = 200) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def _report(spec: str, file: Path, counted: dict[str, Any], runner: Any, runs: i
         "target": runner.name,
         "threads": runner.threads,
         "size_bytes": file.stat().st_size,
-        "input_shape": runner.session(file).get_inputs()[0].shape,
+        "input_shape": list(next(inputs(file))[1]),
         "layers": [{**layer, "output_shape": list(layer["output_shape"])} for layer in counted["layers"]],
         "nodes": [node.to_dict() for node in profile(file, threads=runner.threads)],
         "timing": latency.to_dict(),

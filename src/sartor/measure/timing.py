@@ -44,12 +44,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Latency:
-    """The latency of one batch-1 call, in milliseconds.
+    """The latency of one call, in milliseconds.
 
     median_ms, p95_ms, mad_ms (median absolute deviation): over ``n`` samples after ``warmup`` calls. ``reference_ms``:
     the reference call's median at the time, which tells a slower machine from a slower network. ``disturbed``: the
     machine never came to rest, so the samples are all there were. ``load`` is the one-minute load average, ``cpu_mhz``
-    the core's clock where the kernel says it.
+    the core's clock where the kernel says it. ``ci_ms``: between these the median lies, with 95 % confidence.
+    ``drift``: the reference's time at the end over that at the beginning; far from 1 the clock changed on the way.
+    ``source``: ``measured``, or ``simulated`` by a model of the machine.
     """
 
     median_ms: float
@@ -63,6 +65,14 @@ class Latency:
     disturbed: bool
     load: float
     cpu_mhz: float | None
+    ci_ms: tuple[float, float]
+    drift: float = 1.0
+    source: str = "measured"
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether the machine became slower or faster while it was timed."""
+        return not 1 / _SLOW <= self.drift <= _SLOW
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -234,4 +244,30 @@ def _latency(row: _Samples, rest: float, threads: int, cpu: int) -> Latency:
         disturbed=disturbed,
         load=os.getloadavg()[0],
         cpu_mhz=cpu_mhz(cpu),
+        ci_ms=median_interval([s for s, _, _ in row.rounds] if disturbed else quiet, median),
+        drift=_drift([r for _, _, r in row.rounds]),
     )
+
+
+def median_interval(rounds: Sequence[np.ndarray], median_ms: float) -> tuple[float, float]:
+    """Between what the median of samples in ``rounds`` (seconds) lies, with 95 % confidence, in milliseconds.
+
+    The order statistics of the rounds' medians whose ranks a fair coin's count of heads stays between: nothing is said
+    of the distribution. Of rounds, because the samples of one resemble each other: an interval from all samples as if
+    they were independent was too narrow by far. With fewer than six rounds, from the least to the largest.
+    """
+    middles = np.sort([np.median(samples) for samples in rounds]) * 1e3
+    n, outside, below = len(middles), 0, 0.5 ** len(middles)
+    chance = below
+    while chance <= 0.025:
+        outside += 1
+        below *= (n - outside + 1) / outside
+        chance += below
+    outside = max(0, outside - 1)
+    return min(float(middles[outside]), median_ms), max(float(middles[n - 1 - outside]), median_ms)
+
+
+def _drift(references: Sequence[float]) -> float:
+    """The last third's median over the first's, which a third of the rounds in a disturbance does not move."""
+    third = len(references) // 3
+    return float(np.median(references[-third:]) / np.median(references[:third])) if third else 1.0

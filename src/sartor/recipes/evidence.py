@@ -16,7 +16,7 @@ from scipy.special import softmax
 from sartor import disk
 from sartor.machine import cores
 from sartor.measure.accuracy import accuracy
-from sartor.measure.target import open_target
+from sartor.measure.targets.named import open_target
 from sartor.models import resize
 from sartor.recipes.curve import Curve
 from sartor.recipes.explore import Explored

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sartor.errors import InputError
-from sartor.measure.target import open_target
+from sartor.measure.targets.named import open_target
 from sartor.records import Budget
 
 PRECISIONS = ("fp32", "int8")

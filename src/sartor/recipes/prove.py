@@ -24,7 +24,7 @@ from sartor.measure.accuracy import accuracy
 from sartor.measure.counts import counts
 from sartor.measure.device import fingerprint, versions
 from sartor.measure.memory import peak_activation_bytes
-from sartor.measure.target import open_target
+from sartor.measure.targets.named import open_target
 from sartor.models.weights import to_bytes
 from sartor.recipes.specialise import Made
 from sartor.recipes.voice import Tick

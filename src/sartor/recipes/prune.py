@@ -33,7 +33,7 @@ from sartor.measure.accuracy import accuracy
 from sartor.measure.counts import counts
 from sartor.measure.device import fingerprint, versions
 from sartor.measure.memory import peak_activation_bytes
-from sartor.measure.target import open_target
+from sartor.measure.targets.named import open_target
 from sartor.models.head import fitted, outputs
 from sartor.models.pruned import FILE, WEIGHTS, Lineage, further, lineage
 from sartor.models.weights import load_weights, to_bytes

@@ -24,7 +24,7 @@ from sartor.errors import InputError
 from sartor.export.onnx import export_onnx, write_onnx
 from sartor.export.slicing import OnnxSlicer
 from sartor.measure.memory import peak_activation_bytes
-from sartor.measure.target import open_target
+from sartor.measure.targets.named import open_target
 from sartor.models import build, input_shape, resize
 from sartor.recipes.bench import recipe_for
 from sartor.recipes.given import Given

@@ -1,0 +1,1 @@
+"""What runs exported files and times them: one target a file, each named in ``named.TARGETS``."""

@@ -1,0 +1,101 @@
+"""What targets in this process have in common: files are timed in interleaved rounds, pinned, beside a reference."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from sartor.errors import InputError
+from sartor.machine import cores
+from sartor.measure.timing import Call, Latency, interleaved, pinned
+
+
+class Local(abc.ABC):
+    """A subclass says how a file is loaded and called; see ``targets.target.Target`` for the rest."""
+
+    threads: int
+    name: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.threads, int) or not 1 <= self.threads <= cores():
+            raise InputError(f"threads must be from 1 to {cores()}, the cores of this machine, not {self.threads!r}")
+
+    @abc.abstractmethod
+    def call(self, file: Path, batch: int) -> Call:
+        """``file`` loaded and called once on random input; what is returned calls it again.
+
+        Made on the cores that it is timed on, so that threads that it starts stay there. Raises InputError.
+        """
+
+    @abc.abstractmethod
+    def run(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """See ``targets.target.Target``."""
+
+    def latency_ms(
+        self, file: Path, *, runs: int = 200, min_time_s: float = 0.3, budget_s: float | None = None, batch: int = 1
+    ) -> Latency:
+        """Time calls of ``file`` on random input of its shape: ``runs`` calls and ``min_time_s`` at least.
+
+        ``budget_s`` bounds the seconds spent. Raises InputError for a file that cannot be run.
+        """
+        return self.latencies([file], runs=runs, min_time_s=min_time_s, budget_s=budget_s, batch=batch)[0]
+
+    def latencies(
+        self,
+        files: Sequence[Path],
+        *,
+        runs: int = 200,
+        min_time_s: float = 0.3,
+        budget_s: float | None = None,
+        batch: int = 1,
+    ) -> list[Latency]:
+        """As :meth:`latency_ms` for several files, in interleaved rounds, so that their ratios are fair.
+
+        ``budget_s`` bounds the seconds spent on each file.
+        """
+        if runs < 1 or batch < 1 or (budget_s is not None and budget_s <= 0):
+            raise InputError("latency needs at least one run, a batch of at least one and a positive time budget")
+        if not files:
+            return []
+        with pinned(self.threads) as cpu:
+            return interleaved(
+                [self.call(file, batch) for file in files],
+                reference(),
+                threads=self.threads,
+                cpu=cpu,
+                runs=runs,
+                min_time_s=min_time_s,
+                budget_s=budget_s,
+            )
+
+
+@functools.lru_cache(maxsize=1)
+def _reference_file() -> bytes:
+    """A fixed 3x3 convolution, 32 channels on 16x16: some tens of microseconds."""
+    weight = np.random.default_rng(0).standard_normal((32, 32, 3, 3)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+        "reference",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 32, 16, 16])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 32, 16, 16])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    opset = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+def reference() -> Call:
+    """The call of fixed cost beside which everything is timed, one thread of ONNX Runtime's: the same for every target,
+    because it tells how fast the machine is, not the runtime."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(_reference_file(), options, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(1).standard_normal((1, 32, 16, 16)).astype(np.float32)
+    return functools.partial(session.run, None, {"x": x})

@@ -19,6 +19,7 @@ from sartor import __version__, terminal
 from sartor.errors import InputError, SartorError
 from sartor.options import (
     Json,
+    LatencyModelFile,
     MaxLatency,
     MaxMacs,
     MaxMemory,
@@ -110,6 +111,7 @@ def fit(
     ] = "30m",  # type: ignore[assignment]  # Typer parses the default as it parses what is typed
     target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the files.")] = "onnxruntime",
     threads: Threads = 1,
+    latency_model: LatencyModelFile = None,
     precision: Annotated[
         str, typer.Option(metavar="fp32,int8", help="Precisions that compete on the front.")
     ] = "fp32,int8",
@@ -154,6 +156,7 @@ def fit(
         time_s=time,
         target=target,
         threads=threads,
+        latency_model=latency_model,
         precision=tuple(part.strip() for part in precision.split(",") if part.strip()),
         seed=seed,
         out=out,
@@ -370,6 +373,8 @@ def measure(
     target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the file.")] = "onnxruntime",
     threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs.")] = 200,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Examples of one call.")] = 1,
+    latency_model: LatencyModelFile = None,
     cuts: Annotated[
         bool, typer.Option("--cuts", help="Instead: what of it can be cut, what cannot, and why, layer by layer.")
     ] = False,
@@ -384,17 +389,66 @@ def measure(
       sartor measure timm:swin_tiny_patch4_window7_224 --cuts
       sartor measure model/ --threads 2
       sartor measure nets.py:small --runs 1000
+      sartor measure timm:resnet18 --latency-model laptop.json
     """
     if cuts:
-        if (target, threads, runs) != ("onnxruntime", 1, 200):
-            raise InputError("--cuts times nothing: leave out --target, --threads and --runs")
+        if (target, threads, runs, batch, latency_model) != ("onnxruntime", 1, 200, 1, None):
+            raise InputError("--cuts times nothing: leave out --target, --threads, --runs, --batch, --latency-model")
         from sartor.measure.cuts import possible_cuts
 
         terminal.print_cuts(possible_cuts(model), as_json)
         return
     from sartor.measure.model import measure_model
 
-    terminal.print_measured(measure_model(model, target=target, threads=threads, runs=runs), as_json)
+    measured = measure_model(model, target=target, threads=threads, runs=runs, batch=batch, latency_model=latency_model)
+    terminal.print_measured(measured, as_json)
+
+
+@app.command("profile-device")
+def profile_device(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The profile, which can be shared.")],
+    target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the files.")] = "onnxruntime",
+    threads: Threads = 1,
+    networks: Annotated[int, typer.Option(min=1, metavar="N", help="Networks that are timed whole.")] = 100,
+    size: Annotated[int, typer.Option(min=8, metavar="N", help="Pixels a side of their images.")] = 32,
+    channels: Annotated[int, typer.Option(min=1, metavar="N", help="Channels of their images.")] = 3,
+    classes: Annotated[int, typer.Option(min=2, metavar="N", help="Classes that they tell apart.")] = 10,
+    like: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="A network to time as well, and its parts; repeatable.")
+    ] = None,
+    elsewhere: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Another device's profile: a few networks do then."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the draw of networks.")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time networks and their parts on a device, and write what predicts any other network's latency there.
+
+    \b
+    Examples:
+      sartor profile-device --out laptop.json
+      sartor profile-device --out board.json --target http://board:8765 --networks 30
+      sartor profile-device --out new.json --from laptop.json --networks 10
+      sartor fit photos/ --max-latency 2ms --latency-model laptop.json
+    """
+    from sartor.recipes.profile_device import profile_device
+
+    profile = profile_device(
+        out,
+        target=target,
+        threads=threads,
+        networks=networks,
+        size=size,
+        channels=channels,
+        classes=classes,
+        like=like or (),
+        elsewhere=elsewhere,
+        seed=seed,
+        verbosity=0 if as_json else 1,
+    )
+    terminal.print_profile(profile, out, as_json)
 
 
 @app.command()

@@ -76,6 +76,10 @@ MaxMemory = Annotated[
     int | None,
     typer.Option("--max-memory", metavar="512KB", parser=quantity("size"), help="Peak memory of activations."),
 ]
+LatencyModelFile = Annotated[
+    Path | None,
+    typer.Option("--latency-model", metavar="FILE", help="Predict latencies by what sartor profile-device wrote."),
+]
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="OUT.svg|.html", help="Draw the best so far: median and quartiles over seeds."),

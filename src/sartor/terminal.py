@@ -11,14 +11,20 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
+    from sartor.measure.units.rows import DeviceProfile
     from sartor.recipes.prune import Pruned
     from sartor.recipes.run import Member, Run
     from sartor.search.tables import Table as Searched
     from sartor.systems import System
 
 T = TypeVar("T")
+
+STEADY = 1.08
+"""Beyond this, a machine's pace changed while it was measured; as ``measure.timing`` has it, which takes NumPy."""
 
 
 def fail(message: str) -> None:
@@ -81,7 +87,7 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
         "size_bytes": units.size,
     }
     write |= {"latency_ms": units.ms, "latency_p95_ms": units.ms, "activation_bytes": units.size}
-    write |= {"share": units.percent, "gmacs_per_s": lambda rate: f"{rate:.1f} GMAC/s"}
+    write |= {"share": units.percent, "known": units.percent, "gmacs_per_s": lambda rate: f"{rate:.1f} GMAC/s"}
     text = lambda name, value: "–" if value is None else write.get(name, str)(value)
     for part in ("layers", "nodes"):  # as it was written, with counts; as the runtime runs it, with times
         if entries := measured.get(part):
@@ -91,8 +97,42 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
                 rows.add_row(*(text(name, value) for name, value in entry.items()))
             print_rich(rows)
     for name, value in measured.items():
-        if isinstance(value, (int, float, str)):
+        if name == "latency_ci_ms":
+            print(f"{'between':16} {units.ms(value[0])} and {units.ms(value[1])} (95 %)")
+        elif isinstance(value, (int, float, str)):
             print(f"{name.removesuffix('_bytes').removesuffix('_ms').replace('_', ' '):16} {text(name, value)}")
+    timing = measured.get("timing", {})
+    if timing.get("disturbed"):
+        print("the machine never came to rest: measure again when it is quiet")
+    if timing and not 1 / STEADY <= timing["drift"] <= STEADY:
+        change = "slower" if timing["drift"] > 1 else "faster"
+        print(f"the machine became {abs(timing['drift'] - 1):.0%} {change} on the way: it throttles, or is shared")
+
+
+def print_profile(profile: DeviceProfile, out: Path, as_json: bool) -> None:
+    """What a profile holds, and how far off it is for networks that it has not seen whole."""
+    from sartor.measure.units.model import LatencyModel
+
+    said = LatencyModel(profile).left_out()
+    found = {
+        "profile": str(out),
+        "target": profile.target,
+        "threads": profile.threads,
+        "networks": len(profile.networks),
+        "units": sum(row.ms is not None for row in profile.units.values()),
+        **said,
+    }
+    if as_json:
+        print_json(found)
+        return
+    from sartor.report import units
+
+    print(f"{found['networks']} networks and {found['units']} different parts of {profile.target}")
+    print(
+        f"each network left out in turn: {units.percent(said['within_5'])} within 5 %, "
+        f"{units.percent(said['within_10'])} within 10 %, rank correlation {said['spearman']:.3f}"
+    )
+    print(f"use it:  sartor fit DATA --latency-model {shlex.quote(str(out))}")
 
 
 def print_cuts(cuts: Mapping[str, Any], as_json: bool) -> None:

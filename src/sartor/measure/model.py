@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sartor.errors import InputError
 from sartor.measure.device import fingerprint, versions
 from sartor.measure.feeds import inputs
+from sartor.measure.file_of import exported, onnx_file
 from sartor.measure.graph_counts import graph_counts
 from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.profile import profile
 from sartor.measure.targets.named import open_target
+from sartor.measure.targets.target import Target
+from sartor.measure.units.model import LatencyModel, read_latency_model
 
 
-def measure_model(spec: str, *, target: str = "onnxruntime", threads: int = 1, runs: int = 200) -> dict[str, Any]:
+def measure_model(
+    spec: str,
+    *,
+    target: str = "onnxruntime",
+    threads: int = 1,
+    runs: int = 200,
+    batch: int = 1,
+    latency_model: str | Path | None = None,
+) -> dict[str, Any]:
     """Measure the model that ``spec`` names; a JSON-able dict.
 
     An ``.onnx`` file, a directory that holds ``model.onnx``, or a model of :func:`sartor.models.zoo.open_model`
     (``timm:NAME``, ``torchvision:NAME``, ``file.py:function``) that takes images.
 
-    Keys: model, params, macs, peak_activation_bytes, latency_ms, latency_p95_ms, target, threads, size_bytes,
-    input_shape, layers (what computes or has parameters), nodes (where the time goes), timing, device, versions.
+    Keys: model, params, macs, peak_activation_bytes, latency_ms, latency_p95_ms, latency_ci_ms (its median's, with
+    95 % confidence), target, threads, batch, size_bytes, input_shape, layers (what computes or has parameters), nodes
+    (where the time goes), timing, device, versions. Counts are of one example; ``batch`` is what is timed. With
+    ``latency_model``, a file of ``sartor profile-device``, nothing is timed: latency_ms and latency_ci_ms are
+    predicted, ``known`` is the share of it that is made of parts which were timed by themselves.
     Raises InputError when the model cannot be found, built, exported or run.
     """
     runner = open_target(target, threads)
-    file = _onnx_file(spec)
+    if latency_model is None:
+        time = partial(_timed, runner=runner, runs=runs, batch=batch)
+    elif batch > 1:
+        raise InputError("a latency model predicts one example at a time: leave out --batch")
+    else:
+        time = partial(_predicted, runner=runner, model=read_latency_model(latency_model, target, threads))
+    file = onnx_file(spec)
     if file is not None:
-        return _report(spec, file, asdict(graph_counts(file)), runner, runs)
+        return _report(spec, file, asdict(graph_counts(file)), time)
     # Imported late: a bare .onnx file needs no torch.
-    from sartor.export.onnx import export_onnx
     from sartor.measure.counts import counts
     from sartor.models.zoo import open_model
 
@@ -39,41 +60,50 @@ def measure_model(spec: str, *, target: str = "onnxruntime", threads: int = 1, r
     module, shape = opened.module, opened.image_shape
     counted = counts(module, shape)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        try:
-            export_onnx(module, shape, file, draft=True)
-        except InputError:  # the draft exporter knows fewer operators; what neither knows raises here
-            export_onnx(module, shape, file)
-        return _report(spec, file, asdict(counted), runner, runs)
+        file = exported(module, shape, Path(folder) / "model.onnx")
+        return _report(spec, file, asdict(counted), time)
 
 
-def _report(spec: str, file: Path, counted: dict[str, Any], runner: Any, runs: int) -> dict[str, Any]:
-    latency = runner.latency_ms(file, runs=runs)
+def _report(
+    spec: str, file: Path, counted: dict[str, Any], time: Callable[[Path], dict[str, dict[str, Any]]]
+) -> dict[str, Any]:
+    timed = time(file)
     return {
         "model": spec,
         "params": counted["params"],
         "macs": counted["macs"],
         "peak_activation_bytes": peak_activation_bytes(file),
-        "latency_ms": latency.median_ms,
-        "latency_p95_ms": latency.p95_ms,
-        "target": runner.name,
-        "threads": runner.threads,
+        **timed["latency"],
         "size_bytes": file.stat().st_size,
         "input_shape": list(next(inputs(file))[1]),
         "layers": [{**layer, "output_shape": list(layer["output_shape"])} for layer in counted["layers"]],
-        "nodes": [node.to_dict() for node in profile(file, threads=runner.threads)],
-        "timing": latency.to_dict(),
+        **timed["details"],
         "device": fingerprint(),
         "versions": versions(),
     }
 
 
-def _onnx_file(spec: str) -> Path | None:
-    path = Path(spec)
-    if path.is_dir():
-        if not (path / "model.onnx").is_file():
-            raise InputError(f"{path} holds no model.onnx: give a model directory (RUN/models/NAME) or an .onnx file")
-        return path / "model.onnx"
-    if path.suffix == ".onnx":
-        return path
-    return None
+def _timed(file: Path, *, runner: Target, runs: int, batch: int) -> dict[str, dict[str, Any]]:
+    latency = runner.latency_ms(file, runs=runs, batch=batch)
+    found = {
+        "latency_ms": latency.median_ms,
+        "latency_p95_ms": latency.p95_ms,
+        "latency_ci_ms": list(latency.ci_ms),
+        "target": runner.name,
+        "threads": runner.threads,
+        "batch": batch,
+    }
+    nodes = [node.to_dict() for node in profile(file, threads=runner.threads)]
+    return {"latency": found, "details": {"nodes": nodes, "timing": latency.to_dict()}}
+
+
+def _predicted(file: Path, *, runner: Target, model: LatencyModel) -> dict[str, dict[str, Any]]:
+    (said,) = model.predict([file])
+    found = {
+        "latency_ms": said.ms,
+        "latency_ci_ms": [said.low_ms, said.high_ms],
+        "known": said.known,
+        "target": runner.name,
+        "threads": runner.threads,
+    }
+    return {"latency": found, "details": {"profile": dict(model.profile.device)}}

@@ -71,6 +71,7 @@ def fit(
     time_s: float = 1800.0,
     target: str = "onnxruntime",
     threads: int = 1,
+    latency_model: str | Path | None = None,
     precision: Sequence[str] = ("fp32", "int8"),
     seed: int = 0,
     out: str | Path | None = None,
@@ -85,6 +86,9 @@ def fit(
     its ``weights`` in a safetensors file, or a ``torch.nn.Module``, which is copied. Its last layer is replaced where
     the data have another number of classes.
 
+    ``latency_model``: a file of ``sartor profile-device``, by which the search predicts latencies instead of measuring
+    them; what is shipped is measured.
+
     Returns the run; None after a dry run, which only prints how the time would be spent, and on what. The same call
     goes on where a stopped or killed run was. Raises InputError for unusable arguments or data, BudgetError naming the
     nearest miss when no network met the budget, Stopped on Ctrl-C.
@@ -94,9 +98,9 @@ def fit(
     if model is not None and schedule != DEFAULT_SCHEDULE:
         raise InputError("a network that is given has a schedule of its own: leave out schedule=")
     budget = Budget(max_latency_ms, max_size_bytes, max_macs, max_memory_bytes)
-    job = Job(
-        data_name(data), budget, time_s, target, threads, tuple(precision), seed, schedule, name_of(model, weights)
-    )
+    predicts = None if latency_model is None else str(Path(latency_model).resolve())
+    name = name_of(model, weights)
+    job = Job(data_name(data), budget, time_s, target, threads, tuple(precision), seed, schedule, name, predicts)
     voice = Voice(verbosity, sys.stdout if dry_run else sys.stderr)
     voice.say(f"Plan for {_duration(time_s)} on {data_name(data)}:")
     for line in plan(time_s, STAGES if model is None else GIVEN).lines():

@@ -9,6 +9,7 @@ from typing import Any
 
 from sartor.errors import InputError
 from sartor.measure.targets.named import open_target
+from sartor.measure.units.model import read_latency_model
 from sartor.records import Budget
 
 PRECISIONS = ("fp32", "int8")
@@ -27,6 +28,7 @@ class Job:
     seed: int
     schedule: str
     model: str | None = None
+    latency_model: str | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.time_s, (int, float)) and math.isfinite(self.time_s) and self.time_s >= 10):
@@ -41,6 +43,8 @@ class Job:
         if self.schedule not in SCHEDULES:
             raise InputError(f"no schedule is called {self.schedule!r}: choose one of {', '.join(SCHEDULES)}")
         open_target(self.target, self.threads)
+        if self.latency_model is not None:
+            read_latency_model(self.latency_model, self.target, self.threads)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "precision": list(self.precision)}

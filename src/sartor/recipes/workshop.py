@@ -25,6 +25,7 @@ from sartor.export.onnx import export_onnx, write_onnx
 from sartor.export.slicing import OnnxSlicer
 from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.targets.named import open_target
+from sartor.measure.units.model import LatencyModel, read_latency_model
 from sartor.models import build, input_shape, resize
 from sartor.recipes.bench import recipe_for
 from sartor.recipes.given import Given
@@ -235,14 +236,14 @@ class Workshop:
                 file = Path(folder) / "draft.onnx"
                 shape = self.shape(arch)
                 self._export_draft(arch, file, self.metadata("m0"))
-                latency = self.target.latency_ms(file, runs=100, min_time_s=0.05, budget_s=0.5)
+                (latency_ms,) = self._latencies([file], 0.5)
                 found = [] if narrow and "fp32" not in self.job.precision else [_of_file(file)]
                 if narrow:
                     noise = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
                     quantize_int8(file, file.with_stem("int8"), [noise], method="minmax")
                     found.append(_of_file(file.with_stem("int8")))
                 nearest = min(found, key=budget.excess)
-                return {"latency_ms": float(latency.median_ms), **nearest}
+                return {"latency_ms": latency_ms, **nearest}
 
         return dict(self.journal.once(f"draft.{arch.key}", measure))
 
@@ -255,9 +256,24 @@ class Workshop:
                 files = [Path(folder) / f"{index}.onnx" for index in range(len(archs))]
                 for arch, file in zip(archs, files, strict=True):
                     self._export_draft(arch, file)
-                return [float(x.median_ms) for x in self.target.latencies(files, runs=100, budget_s=seconds_each)]
+                return self._latencies(files, seconds_each)
 
         return list(self.journal.once("side_by_side." + ".".join(arch.key for arch in archs), measure))
+
+    def _latencies(self, files: Sequence[Path], seconds_each: float) -> list[float]:
+        """Milliseconds, measured in turns, or predicted where the job has a model of them."""
+        if self._latency_model is not None:
+            return [predicted.ms for predicted in self._latency_model.predict(files)]
+        least = 0.05 if len(files) == 1 else 0.3
+        found = self.target.latencies(files, runs=100, min_time_s=least, budget_s=seconds_each)
+        return [float(latency.median_ms) for latency in found]
+
+    @cached_property
+    def _latency_model(self) -> LatencyModel | None:
+        job = self.job
+        if job.latency_model is None:
+            return None
+        return read_latency_model(job.latency_model, job.target, job.threads)
 
     def _export_draft(self, arch: Arch, file: Path, metadata: Mapping[str, str] | None = None) -> None:
         """A file of ``arch``'s operators and sizes: of cuts of a given network by slicing the whole one's file, where

@@ -1,0 +1,55 @@
+"""Any model that can be named, as an ONNX file to measure."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sartor.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@contextlib.contextmanager
+def onnx_of(spec: str) -> Iterator[Path]:
+    """The file that ``spec`` names (see :func:`onnx_file`), or a draft of the model that it names, which is gone
+    afterwards. Raises InputError when the model cannot be found, built or exported."""
+    file = onnx_file(spec)
+    if file is not None:
+        yield file
+        return
+    from sartor.models.zoo import open_model
+
+    opened = open_model(spec)
+    with tempfile.TemporaryDirectory() as folder:
+        yield exported(opened.module, opened.image_shape, Path(folder) / "model.onnx")
+
+
+def exported(module: nn.Module, shape: tuple[int, int, int], file: Path) -> Path:
+    """``file``, with ``module`` in it, by the fast exporter where it can. Raises InputError."""
+    from sartor.export.onnx import export_onnx
+
+    try:
+        export_onnx(module, shape, file, draft=True)
+    except InputError:  # the draft exporter knows fewer operators; what neither knows raises here
+        export_onnx(module, shape, file)
+    return file
+
+
+def onnx_file(spec: str) -> Path | None:
+    """The .onnx file, or that of the model's folder, that ``spec`` names; None where it names neither.
+
+    Raises InputError for a folder without one.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        if not (path / "model.onnx").is_file():
+            raise InputError(f"{path} holds no model.onnx: give a model directory (RUN/models/NAME) or an .onnx file")
+        return path / "model.onnx"
+    if path.suffix == ".onnx":
+        return path
+    return None

@@ -113,7 +113,7 @@ def print_profile(profile: DeviceProfile, out: Path, as_json: bool) -> None:
     """What a profile holds, and how far off it is for networks that it has not seen whole."""
     from sartor.measure.units.model import LatencyModel
 
-    said = LatencyModel(profile).left_out()
+    said = LatencyModel(profile).calibration
     found = {
         "profile": str(out),
         "target": profile.target,
@@ -129,7 +129,7 @@ def print_profile(profile: DeviceProfile, out: Path, as_json: bool) -> None:
 
     print(f"{found['networks']} networks and {found['units']} different parts of {profile.target}")
     print(
-        f"each network left out in turn: {units.percent(said['within_5'])} within 5 %, "
+        f"networks left out, a fifth at a time: {units.percent(said['within_5'])} within 5 %, "
         f"{units.percent(said['within_10'])} within 10 %, rank correlation {said['spearman']:.3f}"
     )
     print(f"use it:  sartor fit DATA --latency-model {shlex.quote(str(out))}")

@@ -98,7 +98,9 @@ def profile_device(
             different = list({unit.key: unit for network in parts for unit in network}.values())
             with voice.stage(f"time their {len(different)} different parts") as tick:
                 profile = _with_units(profile, different, runner, out, tick)
-    LatencyModel(profile).of_counts([profile.networks[0].units])  # what cannot predict is told now, not later
+    with voice.stage("learn from them"):
+        profile = replace(profile, calibration=dict(LatencyModel(profile).calibration))
+    profile.write(out)
     return profile
 
 

@@ -37,7 +37,8 @@ class NetworkRow:
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """``call_ms``: what any call costs. ``elsewhere``: the times of units are another device's."""
+    """``call_ms``: what any call costs. ``elsewhere``: the times of units are another device's. ``calibration``: see
+    ``model.LatencyModel.calibration``; empty until all was timed."""
 
     target: str
     threads: int
@@ -47,6 +48,7 @@ class DeviceProfile:
     device: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     elsewhere: bool = False
+    calibration: Mapping[str, float] = field(default_factory=dict)
 
     def write(self, file: Path) -> None:
         """As JSON. Raises WriteError."""
@@ -84,6 +86,7 @@ def read_profile(file: Path) -> DeviceProfile:
             dict(held["device"]),
             dict(held["versions"]),
             bool(held["elsewhere"]),
+            {str(name): _share(name, value) for name, value in held["calibration"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{file} is no device profile ({type(error).__name__}: {str(error)[:100]})") from error
@@ -116,6 +119,11 @@ def _network(held: Mapping[str, Any], rows: Mapping[str, UnitRow]) -> NetworkRow
     if ms == 0:
         raise ValueError("a network takes no time")
     return NetworkRow(counts, ms)
+
+
+def _share(name: str, value: Any) -> float:
+    """Of a calibration, where a correlation may be negative."""
+    return _positive(value) if name != "spearman" else _positive(float(value) + 1) - 1
 
 
 def _positive(value: Any) -> float:

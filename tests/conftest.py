@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Before anything imports torch, and inherited by every process a test starts: tiny tensors run slower on many threads.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+# Before anything imports torch, and inherited by every process a test starts: tiny tensors run slower on many threads,
+# and where tests run beside each other each has one core.
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else str(min(2, os.cpu_count() or 1))
+)
 
 # A background job of a script ignores Ctrl-C, and so would every process a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -27,6 +33,35 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("sartor")
+
+MOST_WORKERS = 4
+"""Each holds a torch of its own, of which a large machine would start dozens."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``pytest -n auto`` starts."""
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Tests run beside each other in several workers; one that is marked ``alone`` waits until it is, its fixtures too.
+
+    All hold a lock together, such a test by itself. Whoever waits holds the gate before it, so that it gets its turn.
+    """
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if session is None:
+        return (yield)
+    place = Path(tempfile.gettempdir()) / f"sartor-tests-{session}"
+    how = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    with contextlib.ExitStack() as held:
+        with place.with_suffix(".gate").open("w") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            room = held.enter_context(place.with_suffix(".room").open("w"))
+            fcntl.flock(room, how)
+        return (yield)
+
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -184,6 +184,7 @@ def latency_ratio(model: nn.Module, other: nn.Module, folder: Path) -> float:
     return median(theirs.median_ms / ours.median_ms for ours, theirs in tries)
 
 
+@pytest.mark.alone
 @pytest.mark.heavy
 def test_the_chosen_run_loses_less_than_others(tmp_path: Path) -> None:
     """P211 on a trained transformer: of all runs of three blocks, the one that depends on itself least is fused at a

@@ -152,6 +152,7 @@ def test_only_the_densities_matter() -> None:
     assert math.isfinite(means["cropped"])
 
 
+@pytest.mark.alone
 def test_it_is_faster(tmp_path: Path) -> None:
     """Channels are gone, not masked: a fifth of the parameters take less than half of the time, in the median of three
     tries, on a network that is large enough to be timed."""

@@ -69,6 +69,7 @@ class TargetSuite:
         assert latency.device
         json.dumps(latency.to_dict(), allow_nan=False)
 
+    @pytest.mark.alone
     def test_more_work_takes_longer(self, files: dict[int, Path]) -> None:
         """Unless another process is in the way each time."""
         for _ in range(5):
@@ -77,6 +78,7 @@ class TargetSuite:
                 return
         raise AssertionError(f"{small.median_ms} ms, {large.median_ms} ms")
 
+    @pytest.mark.alone
     def test_a_file_beside_itself_is_as_fast(self, files: dict[int, Path]) -> None:
         """Interleaving is what makes ratios fair: twice the same file gives a ratio of one. A bias would show in every
         try; another process disturbs some."""

@@ -65,6 +65,7 @@ def test_settings_that_there_are_not_are_told_with_those_there_are(settings: str
         open_target(f"onnxruntime:{settings}")
 
 
+@pytest.mark.alone
 def test_a_batch_is_timed_as_one_call(tmp_path: Path) -> None:
     export_onnx(network(16), SHAPE, tmp_path / "m.onnx", draft=True)
     one = OnnxRuntime(1).latency_ms(tmp_path / "m.onnx", runs=20, min_time_s=0.02)

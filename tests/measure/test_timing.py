@@ -156,6 +156,7 @@ def spinning(microseconds: float) -> Callable[[], None]:
     return call
 
 
+@pytest.mark.alone
 def test_on_this_machine_the_median_is_the_duration() -> None:
     """Never less; and not more, unless this machine is so busy that the record says so itself."""
     with pinned(1) as cpu:

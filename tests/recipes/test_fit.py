@@ -121,6 +121,7 @@ def test_a_finished_run_is_not_run_again(run: Run) -> None:
     assert (run.path / "front.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.alone
 def test_latency_holds_in_a_new_process(run: Run) -> None:
     """The promise, loosely, for a machine that runs tests meanwhile: benchmarks/promise.py holds it to 5 %."""
     member = run.pick(max_latency_ms=1.0)

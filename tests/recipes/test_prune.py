@@ -145,6 +145,7 @@ def test_it_predicts(pruned: Pruned, tmp_path: Path) -> None:
     assert {entry["class_name"] for entry in said} <= {str(c) for c in range(10)}
 
 
+@pytest.mark.alone
 @pytest.mark.heavy
 def test_to_a_measured_latency(nets: str, tmp_path: Path) -> None:
     """On this machine as it is: another process may change its pace between the search and the proof, which is said."""

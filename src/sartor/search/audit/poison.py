@@ -4,7 +4,7 @@ The paper adds ineffective operations to ENAS's set, several instances of each, 
 often. Here a table's space is poisoned, in one of two ways, without knowing the table's data: ``worst``, options that
 make any arch as bad as the worst there is; ``copies``, further instances of each choice's least effective option, so
 that every poisoned arch is one that was really trained. Deviation: no weights are shared, so what is shown is what
-poison does to a strategy, not what it does to a supernet.
+poison does to a strategy; what it does to shared weights is to be seen with :class:`sartor.search.enas.Enas`.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def shown() -> list[str]:
     helps = [COMMAND.help or "", *(verb.help or "" for verb in VERBS.values())]
     lines = [line for text in [*blocks, *helps] for line in text.splitlines()]
     commands = [re.sub(r"^\$ |^\.venv/bin/", "", line.strip()) for line in lines]
-    return sorted({line.split("|")[0].strip() for line in commands if re.match(r"sartor \w+ ", line)})
+    return sorted({line.split("|")[0].strip() for line in commands if re.match(r"sartor [\w-]+ ", line)})
 
 
 def test_something_is_shown() -> None:

@@ -9,6 +9,8 @@ from sartor.measure.targets.target import Target
 
 TARGETS = {
     "onnxruntime": "sartor.measure.targets.onnxruntime:OnnxRuntime",
+    "http": "sartor.measure.targets.remote:Http",
+    "https": "sartor.measure.targets.remote:Https",
 }
 """Name → the class whose ``open(settings, threads)`` makes it; imported when it is asked for: some need a package of
 their own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import resource
 import signal
 import sys
@@ -28,8 +29,10 @@ _STARTING_S = 3.0
 
 def main() -> None:
     """Do the job that stdin tells."""
-    _bound()
     job: dict[str, Any] = json.loads(sys.stdin.readline())
+    _bound()
+    if os.getppid() != job["agent"]:  # it died before it could take this process along
+        return
     folder, files = Path(job["folder"]), [Path(file) for file in job["files"]]
     try:
         for file in files:

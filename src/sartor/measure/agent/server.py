@@ -87,7 +87,14 @@ class Agent:
     def _run(self, work: dict[str, Any], given: bytes, folder: Path) -> tuple[dict[str, Any], bytes]:
         (folder / "in").write_bytes(given)
         files = [str(self.cache.path(name)) for name in work["files"]]
-        told = {**work, "files": files, "folder": str(folder), "target": self.target, "max_time_s": self.max_time_s}
+        told = {
+            **work,
+            "agent": os.getpid(),
+            "files": files,
+            "folder": str(folder),
+            "target": self.target,
+            "max_time_s": self.max_time_s,
+        }
         process = subprocess.Popen(
             [sys.executable, "-m", "sartor.measure.agent.job"],
             stdin=subprocess.PIPE,

@@ -1,5 +1,5 @@
-"""Simulated microcontrollers: the target contract, published latencies, what fits and what does not, and that no model of
-time says that less work takes longer."""
+"""Simulated microcontrollers: the target contract, published latencies, what fits and what does not, and that no model
+of time says that less work takes longer."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def _int8(file: Path, shape: tuple[int, int, int]) -> Path:
         ("mobilenetv1-0.25-96", 0.06),
         ("mlperf-kws", 0.05),
         ("mlperf-ad", 0.12),
-        ("mcunet-in1", 0.10),
-        ("mcunet-in3", 0.02),
+        pytest.param("mcunet-in1", 0.10, marks=pytest.mark.heavy),
+        pytest.param("mcunet-in3", 0.02, marks=pytest.mark.heavy),
     ],
 )
 def test_published_latencies_are_met(name: str, within: float, benchmark: ModuleType, tmp_path: Path) -> None:
@@ -84,6 +84,7 @@ def test_published_latencies_are_met(name: str, within: float, benchmark: Module
         assert math.isclose(benchmark.simulated_ms(row, work), row.ms, rel_tol=within), row
 
 
+@pytest.mark.heavy
 def test_the_networks_are_those_that_were_measured(benchmark: ModuleType, tmp_path: Path) -> None:
     """Multiply-accumulates and parameters as MCUNet's model zoo says: in2 67.3 M and 0.73 M, in3 81.8 M and 0.74 M."""
     for name, macs, params in (("mcunet-in2", 67.3e6, 0.73e6), ("mcunet-in3", 81.8e6, 0.74e6)):
@@ -147,6 +148,7 @@ def test_what_does_not_fit_is_told_with_the_layer_and_by_how_much(tmp_path: Path
     assert math.isclose(sum(node["latency_ms"] for node in measured["nodes"]), measured["latency_ms"])
 
 
+@pytest.mark.heavy
 def test_mcunet_fits_the_board_it_is_for(benchmark: ModuleType, tmp_path: Path) -> None:
     """In 8 bits; in fp32 it does not. Its makers' planner says 293 kB for in3 on the F746."""
     module, shape = benchmark.networks()["mcunet-in3"]
@@ -193,15 +195,15 @@ def test_no_core_is_faster_than_its_best(work: Work, name: str, runtime: str) ->
     assert min(MAC_CYCLES.values()) * min(CORES.values()) * min(RUNTIMES.values()) >= 0.5
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _file(network(8), SHAPE, tmp_path_factory.mktemp("small") / "m.onnx")
+
+
 @given(st.floats(1e6, 1e9), st.floats(1.0, 100.0))
-def test_a_faster_clock_is_faster_by_as_much(
-    tmp_path_factory: pytest.TempPathFactory, clock: float, times: float
-) -> None:
-    file = tmp_path_factory.getbasetemp() / "clock.onnx"
-    if not file.exists():
-        _file(network(8), SHAPE, file)
+def test_a_faster_clock_is_faster_by_as_much(small: Path, clock: float, times: float) -> None:
     slow, fast = Mcu("stm32f746", 1, clock), Mcu("stm32f746", 1, clock * times)
-    assert math.isclose(slow.latency_ms(file).median_ms, times * fast.latency_ms(file).median_ms, rel_tol=1e-9)
+    assert math.isclose(slow.latency_ms(small).median_ms, times * fast.latency_ms(small).median_ms, rel_tol=1e-9)
 
 
 # --- settings and budgets ---------------------------------------------------------------------------------------------

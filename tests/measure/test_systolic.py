@@ -1,6 +1,8 @@
-"""Systolic arrays: the equations against arrays of processing elements simulated cycle by cycle, bounds, the contract."""
+"""Systolic arrays: the equations against arrays of processing elements simulated cycle by cycle; bounds."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,8 +126,6 @@ def test_more_work_never_takes_less_and_no_element_is_faster_than_one(
 def test_faster_clocks_and_memories_and_larger_srams_never_slow_it(
     array: Systolic, m: int, k: int, n: int, times: float
 ) -> None:
-    from dataclasses import replace
-
     work = _work(m, k, n, 8)
     seconds = array.cycles(work)[0] / array.clock_hz
     for better in (

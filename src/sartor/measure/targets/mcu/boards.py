@@ -1,9 +1,10 @@
 """Microcontrollers and their cores: sizes from data sheets, cycles from published latencies.
 
 The cycles of the Cortex-M7 with X-CUBE-AI's kernels are fitted to 14 published latencies whose clocks are known
-(``python benchmarks/boards.py --fit`` prints them, and where each figure comes from); the other cores take so many
-times as many. A network left out of its own fit is met within 9.4% on average (not the only one of dense layers, from
-which their cycles are); MCUNet's five, which are in no fit, are off by +1.4% to -21%, the smallest worst. The RP2040 is not here: no latency of a network that can be built again was found.
+(``python benchmarks/boards.py`` prints them, and says where each figure comes from); the other cores take so many times
+as many. A network left out of its own fit is met within 9.4% on average (without the only one of dense layers, from
+which their cycles are); MCUNet's five, which are in no fit, are off by +1.4% to -21%, the smallest worst. The RP2040 is
+not here: no latency of a network that can be built again was found.
 
 Sources: STMicroelectronics/stm32ai-modelzoo; mlcommons/tiny_results_v1.0; mit-han-lab/tinyengine; for what floats cost
 ST's UM2526, section 6: about 9 cycles a multiply-accumulate on a Cortex-M4. MCUNet: arXiv 2007.10319; CMSIS-NN: arXiv

@@ -18,7 +18,7 @@ def network(width):
         pass
     net = Net(nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
               nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
-    net.input_size = (3, 32, 32)
+    net.input_shape = (3, 32, 32)
     return net
 
 def small():

@@ -5,7 +5,8 @@ equal parts: inputs, weights, outputs), ``bandwidth`` (bytes a second to memory)
 
 Every convolution is the matrix product that it is (grouped ones a product a group); a product is cut into folds of the
 array's size, and a fold takes ``2 R + C + T - 2`` cycles: filling, T steps, draining. Source: Samajdar et al.,
-SCALE-Sim (arXiv 1811.02883), equations 1 to 4, and what its simulator does, version 3. Ours is what memory costs: a
+SCALE-Sim (arXiv 1811.02883), equations 1 to 4; its simulator, version 3, counts the same cycles with weights or inputs
+in place, and with outputs in place ``R`` fewer a fold, whose draining it hides. Ours is what memory costs: a
 part that fits its share of the SRAM is read once, one that does not is read again for each fold that needs it, and
 traffic overlaps with computing, so the longer of the two counts; the paper's simulator follows every address instead.
 What is no product is done by a vector unit of ``COLS`` lanes.

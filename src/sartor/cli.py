@@ -452,6 +452,52 @@ def profile_device(
 
 
 @app.command()
+def agent(
+    host: Annotated[str, typer.Option(metavar="H", help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="P", help="0 for any that is free.")] = 8711,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", metavar="F", help="The token; else $SARTOR_TOKEN, else one is made.")
+    ] = None,
+    target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the files.")] = "onnxruntime",
+    max_size: Annotated[
+        int, typer.Option("--max-size", metavar="200MB", parser=quantity("size"), help="Of a file, and of a request.")
+    ] = "200MB",  # type: ignore[assignment]  # Typer parses the default as it parses what is typed
+    max_time: Annotated[
+        float, typer.Option("--max-time", metavar="60s", parser=quantity("time"), help="Of a job; then it is killed.")
+    ] = "60s",  # type: ignore[assignment]
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", metavar="F", help="A certificate, in PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="F", help="Its key.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where files are kept. Default: ~/.cache/sartor/agent.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Run and time files on this machine for those who have the token: their --target is http://HERE:PORT.
+
+    Only ONNX files are run, one job at a time, each in a process of its own that is killed when it takes too long.
+
+    \b
+    Examples:
+      sartor agent --host 0.0.0.0 --token-file token.txt
+      sartor agent --host 0.0.0.0 --tls-cert board.pem --tls-key board.key --max-time 5m
+    """
+    from sartor.measure.agent.serve import serve
+
+    serve(
+        host=host,
+        port=port,
+        token_file=token_file,
+        target=target,
+        max_size_bytes=max_size,
+        max_time_s=max_time,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        cache=cache,
+        say=lambda line: print(line, flush=True),
+    )
+
+
+@app.command()
 def search(
     table: Annotated[
         str,

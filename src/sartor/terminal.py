@@ -101,6 +101,8 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
             print(f"{'between':16} {units.ms(value[0])} and {units.ms(value[1])} (95 %)")
         elif isinstance(value, (int, float, str)):
             print(f"{name.removesuffix('_bytes').removesuffix('_ms').replace('_', ' '):16} {text(name, value)}")
+    for line in measured.get("misfits", ()):
+        print(f"{'does not fit':16} {line}")
     timing = measured.get("timing", {})
     if timing.get("disturbed"):
         print("the machine never came to rest: measure again when it is quiet")

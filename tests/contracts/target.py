@@ -3,6 +3,8 @@
     class TestMine(TargetSuite):
         target = MyTarget()
 
+:class:`TargetSuite` is for targets that time, :class:`SimulatedSuite` for those that calculate what a machine would
+take.
 The suite exports two small networks, one with about sixteen times the work of the other.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,8 +41,8 @@ def network(width: int) -> nn.Module:
     ).eval()
 
 
-class TargetSuite:
-    """Subclass with ``target = ...``."""
+class EveryTarget:
+    """What those that time and those that calculate have in common."""
 
     target: Target
 
@@ -62,12 +65,43 @@ class TargetSuite:
 
     def test_latency_is_a_whole_record(self, files: dict[int, Path]) -> None:
         latency = self.target.latency_ms(files[16], runs=40, min_time_s=0.05)
-        assert 0 < latency.median_ms <= latency.p95_ms
+        assert 0 < latency.ci_ms[0] <= latency.median_ms <= latency.p95_ms
+        assert latency.median_ms <= latency.ci_ms[1]
         assert 0 <= latency.mad_ms <= latency.p95_ms
-        assert latency.n >= 20
-        assert latency.warmup > 0
+        assert latency.n >= 1
         assert latency.device
         json.dumps(latency.to_dict(), allow_nan=False)
+
+    def test_no_files_no_latencies(self) -> None:
+        assert self.target.latencies([]) == []
+
+    @pytest.mark.parametrize("wrong", [{"runs": 0}, {"batch": 0}, {"budget_s": 0.0}])
+    def test_nothing_cannot_be_timed(self, files: dict[int, Path], wrong: dict[str, Any]) -> None:
+        with pytest.raises(InputError, match="at least one run, a batch of at least one and a positive time budget"):
+            self.target.latency_ms(files[16], **wrong)
+
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"nowhere\.onnx is missing"):
+            self.target.latency_ms(tmp_path / "nowhere.onnx")
+
+    def test_a_file_that_is_no_model_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "text.onnx").write_text("no model")
+        with pytest.raises(InputError, match=r"text\.onnx is no ONNX file"):
+            self.target.latency_ms(tmp_path / "text.onnx")
+
+    def test_a_batch_of_the_wrong_shape_is_refused(self, files: dict[int, Path]) -> None:
+        with pytest.raises(InputError, match=r"not float32 \[1, 1, 2, 2\]"):
+            list(self.target.run(files[16], [np.zeros((1, 1, 2, 2), np.float32)]))
+
+
+class TargetSuite(EveryTarget):
+    """Subclass with ``target = ...``: a target that times."""
+
+    def test_a_latency_has_samples(self, files: dict[int, Path]) -> None:
+        latency = self.target.latency_ms(files[16], runs=40, min_time_s=0.05)
+        assert latency.source == "measured"
+        assert latency.n >= 20
+        assert latency.warmup > 0
 
     @pytest.mark.alone
     def test_more_work_takes_longer(self, files: dict[int, Path]) -> None:
@@ -90,15 +124,23 @@ class TargetSuite:
                 return
         raise AssertionError(ratios)
 
-    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"nowhere\.onnx is missing"):
-            self.target.latency_ms(tmp_path / "nowhere.onnx")
 
-    def test_a_file_that_is_no_model_is_refused(self, tmp_path: Path) -> None:
-        (tmp_path / "text.onnx").write_text("no model")
-        with pytest.raises(InputError, match=r"text\.onnx is no ONNX file"):
-            self.target.latency_ms(tmp_path / "text.onnx")
+class SimulatedSuite(EveryTarget):
+    """Subclass with ``target = ...``: a target whose latencies a model of the machine makes."""
 
-    def test_a_batch_of_the_wrong_shape_is_refused(self, files: dict[int, Path]) -> None:
-        with pytest.raises(InputError, match=r"not float32 \[1, 1, 2, 2\]"):
-            list(self.target.run(files[16], [np.zeros((1, 1, 2, 2), np.float32)]))
+    def test_it_says_that_it_is_simulated(self, files: dict[int, Path]) -> None:
+        latency = self.target.latency_ms(files[16])
+        assert latency.source == "simulated"
+        assert latency.mad_ms == 0
+        assert latency.ci_ms == (latency.median_ms, latency.median_ms)
+        assert latency.p95_ms == latency.median_ms
+
+    def test_the_same_file_takes_the_same(self, files: dict[int, Path]) -> None:
+        assert self.target.latencies([files[64], files[16]]) == self.target.latencies([files[64], files[16]])
+
+    def test_more_work_takes_longer(self, files: dict[int, Path]) -> None:
+        small, large = self.target.latencies([files[16], files[64]])
+        assert small.median_ms < large.median_ms
+
+    def test_a_batch_takes_longer_than_one(self, files: dict[int, Path]) -> None:
+        assert self.target.latency_ms(files[16], batch=4).median_ms > self.target.latency_ms(files[16]).median_ms

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from sartor.errors import InputError
-from sartor.measure.device import fingerprint, versions
+from sartor.measure.device import versions
 from sartor.measure.feeds import inputs
 from sartor.measure.file_of import exported, onnx_file
 from sartor.measure.graph_counts import graph_counts
-from sartor.measure.memory import peak_activation_bytes
-from sartor.measure.profile import profile
+from sartor.measure.profile import Node, profile
+from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
-from sartor.measure.targets.target import Target
+from sartor.measure.targets.simulated import Simulated
+from sartor.measure.targets.target import Bounded, Target, device_of, memory_of
 from sartor.measure.units.model import LatencyModel, read_latency_model
 
 
@@ -39,7 +40,8 @@ def measure_model(
     95 % confidence), target, threads, batch, size_bytes, input_shape, layers (what computes or has parameters), nodes
     (where the time goes), timing, device, versions. Counts are of one example; ``batch`` is what is timed. With
     ``latency_model``, a file of ``sartor profile-device``, nothing is timed: latency_ms and latency_ci_ms are
-    predicted, ``known`` is the share of it that is made of parts which were timed by themselves.
+    predicted, ``known`` is the share of it that is made of parts which were timed by themselves. A target on which only
+    so much fits adds misfits: what is too large.
     Raises InputError when the model cannot be found, built, exported or run.
     """
     runner = open_target(target, threads)
@@ -51,7 +53,7 @@ def measure_model(
         time = partial(_predicted, runner=runner, model=read_latency_model(latency_model, target, threads))
     file = onnx_file(spec)
     if file is not None:
-        return _report(spec, file, asdict(graph_counts(file)), time)
+        return _report(spec, file, asdict(graph_counts(file)), runner, time)
     # Imported late: a bare .onnx file needs no torch.
     from sartor.measure.counts import counts
     from sartor.models.zoo import open_model
@@ -61,24 +63,25 @@ def measure_model(
     counted = counts(module, shape)
     with tempfile.TemporaryDirectory() as folder:
         file = exported(module, shape, Path(folder) / "model.onnx")
-        return _report(spec, file, asdict(counted), time)
+        return _report(spec, file, asdict(counted), runner, time)
 
 
 def _report(
-    spec: str, file: Path, counted: dict[str, Any], time: Callable[[Path], dict[str, dict[str, Any]]]
+    spec: str, file: Path, counted: dict[str, Any], runner: Target, time: Callable[[Path], dict[str, dict[str, Any]]]
 ) -> dict[str, Any]:
     timed = time(file)
     return {
         "model": spec,
         "params": counted["params"],
         "macs": counted["macs"],
-        "peak_activation_bytes": peak_activation_bytes(file),
+        "peak_activation_bytes": memory_of(runner, file),
         **timed["latency"],
         "size_bytes": file.stat().st_size,
         "input_shape": list(next(inputs(file))[1]),
         "layers": [{**layer, "output_shape": list(layer["output_shape"])} for layer in counted["layers"]],
         **timed["details"],
-        "device": fingerprint(),
+        **({"misfits": runner.misfits(file)} if isinstance(runner, Bounded) else {}),
+        "device": device_of(runner),
         "versions": versions(),
     }
 
@@ -93,8 +96,15 @@ def _timed(file: Path, *, runner: Target, runs: int, batch: int) -> dict[str, di
         "threads": runner.threads,
         "batch": batch,
     }
-    nodes = [node.to_dict() for node in profile(file, threads=runner.threads)]
+    nodes = [node.to_dict() for node in _nodes(runner, file)]
     return {"latency": found, "details": {"nodes": nodes, "timing": latency.to_dict()}}
+
+
+def _nodes(runner: Target, file: Path) -> tuple[Node, ...]:
+    """Where the time goes; nothing of a machine elsewhere, whose nodes are not this one's."""
+    if isinstance(runner, Simulated):
+        return runner.nodes(file)
+    return profile(file, threads=runner.threads) if isinstance(runner, Local) else ()
 
 
 def _predicted(file: Path, *, runner: Target, model: LatencyModel) -> dict[str, dict[str, Any]]:

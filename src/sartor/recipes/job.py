@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sartor.errors import InputError
 from sartor.measure.targets.named import open_target
+from sartor.measure.targets.target import Bounded
 from sartor.measure.units.model import read_latency_model
 from sartor.records import Budget
 
@@ -17,7 +18,9 @@ PRECISIONS = ("fp32", "int8")
 
 @dataclass(frozen=True)
 class Job:
-    """The arguments of :func:`sartor.fit`, as they are written into run.json and compared when a run goes on."""
+    """The arguments of :func:`sartor.fit`, as they are written into run.json and compared when a run goes on.
+
+    What a target has room for is a limit of the budget where none is given."""
 
     data: str
     budget: Budget
@@ -42,7 +45,11 @@ class Job:
 
         if self.schedule not in SCHEDULES:
             raise InputError(f"no schedule is called {self.schedule!r}: choose one of {', '.join(SCHEDULES)}")
-        open_target(self.target, self.threads)
+        target = open_target(self.target, self.threads)
+        if self.threads > (most := getattr(target, "most_threads", self.threads)):
+            raise InputError(f"{self.target} has {most} threads, not {self.threads}: lower --threads")
+        if isinstance(target, Bounded):
+            object.__setattr__(self, "budget", _within(target, self.budget))
         if self.latency_model is not None:
             read_latency_model(self.latency_model, self.target, self.threads)
 
@@ -53,6 +60,19 @@ class Job:
         """Names of the arguments in which ``other`` (a ``to_dict``) asks for something else."""
         mine = self.to_dict()
         return sorted(k for k in mine if mine[k] != other.get(k))
+
+
+def _within(target: Bounded, budget: Budget) -> Budget:
+    """``budget`` with the target's own limits where it has none. Raises InputError for more than the target has."""
+    limits = {"max_memory_bytes": target.max_memory_bytes, "max_size_bytes": target.max_size_bytes}
+    for name, limit in limits.items():
+        asked = getattr(budget, name)
+        if asked is not None and asked > limit:
+            option = name.removesuffix("_bytes").replace("_", "-")
+            raise InputError(
+                f"--{option} {asked} is more than the target has, {limit} bytes: lower it, or leave it out"
+            )
+    return replace(budget, **{name: limit for name, limit in limits.items() if getattr(budget, name) is None})
 
 
 def data_name(data: Any) -> str:

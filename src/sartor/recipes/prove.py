@@ -22,9 +22,9 @@ from sartor.export.parity import parity
 from sartor.machine import cores
 from sartor.measure.accuracy import accuracy
 from sartor.measure.counts import counts
-from sartor.measure.device import fingerprint, versions
-from sartor.measure.memory import peak_activation_bytes
+from sartor.measure.device import versions
 from sartor.measure.targets.named import open_target
+from sartor.measure.targets.target import device_of, memory_of
 from sartor.models.weights import to_bytes
 from sartor.recipes.specialise import Made
 from sartor.recipes.voice import Tick
@@ -145,7 +145,7 @@ def _judge(shop: Workshop, candidate: Candidate, side: int) -> None:
     candidate.metrics |= {
         "accuracy_val": right,
         "size_bytes": candidate.file.stat().st_size,
-        "peak_memory_bytes": peak_activation_bytes(candidate.file),
+        "peak_memory_bytes": memory_of(runner, candidate.file),
     }
 
 
@@ -164,7 +164,7 @@ def _time(shop: Workshop, candidates: Sequence[Candidate], seconds: float, tick:
         latencies = shop.target.latencies(files, runs=300, budget_s=max(LEAST_TIMING_S, seconds / len(files)))
         return [latency.to_dict() for latency in latencies]
 
-    machine = hashlib.sha256(json.dumps(fingerprint()).encode()).hexdigest()[:8]
+    machine = hashlib.sha256(json.dumps(device_of(shop.target)).encode()).hexdigest()[:8]
     key = f"prove.latency.{machine}." + ",".join(c.name for c in candidates)
     timed = shop.journal.once(key, measure)
     for candidate, latency in zip(candidates, timed, strict=True):
@@ -177,7 +177,7 @@ def _record(shop: Workshop, candidate: Candidate) -> Record:
     metrics = {k: float(v) for k, v in candidate.metrics.items()}
     provenance = {
         "seed": shop.job.seed,
-        "device": fingerprint(),
+        "device": device_of(shop.target),
         "versions": versions(),
         "target": {"name": shop.job.target, "threads": shop.job.threads},
         "timing": candidate.timing,

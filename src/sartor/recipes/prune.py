@@ -31,9 +31,9 @@ from sartor.graph import Cut, Graph, trace
 from sartor.graph.saliency import Evidence
 from sartor.measure.accuracy import accuracy
 from sartor.measure.counts import counts
-from sartor.measure.device import fingerprint, versions
-from sartor.measure.memory import peak_activation_bytes
+from sartor.measure.device import versions
 from sartor.measure.targets.named import open_target
+from sartor.measure.targets.target import Bounded, device_of, memory_of
 from sartor.models.head import fitted, outputs
 from sartor.models.pruned import FILE, WEIGHTS, Lineage, further, lineage
 from sartor.models.weights import load_weights, to_bytes
@@ -181,7 +181,7 @@ def prune_model(
         sizes = {group.name: group.size for group in graph.groups}
         kept = {name: (len(entries), sizes[name]) for name, entries in cut.keep.items()}
         pruned = Pruned(path, before, after, kept, cut.without, tried, [str(frozen) for frozen in graph.frozen])
-        provenance: dict[str, Any] = {"arguments": arguments, "device": fingerprint(), "versions": versions()}
+        provenance: dict[str, Any] = {"arguments": arguments, "device": device_of(runner), "versions": versions()}
         if bench.dataset is not None:
             provenance["data"] = {"name": bench.dataset.name, "fingerprint": bench.dataset.fingerprint}
         disk.write_json(path / "pruned.json", {**pruned.to_dict(), **provenance})
@@ -298,6 +298,12 @@ def _proof(
                 f"the file takes {found[1]['latency_ms']:.3g} ms, over {max_ms:g} ms: no file is shipped, the network "
                 f"is in {path}; cut it further with: sartor prune {path} …"
             )
+        misfits = runner.misfits(files[1]) if isinstance(runner, Bounded) else []
+        if misfits:
+            raise BudgetError(
+                f"the file does not fit {runner.name} ({'; '.join(misfits)}): no file is shipped, the network is in "
+                f"{path}; cut it further with: sartor prune {path} …"
+            )
         tick(0.9, "test images, once")
         for metrics, file in zip(found, files, strict=True):
             _judged(bench, runner, file, "test", metrics)
@@ -313,7 +319,7 @@ def _counted(bench: Bench, runner: Any, module: nn.Module, file: Path, tick: Cal
         raise InputError(f"parity: the file is {error:.1e} off the network, over {PARITY:.0e}")
     counted = counts(module, bench.shape)
     metrics = {"params": float(counted.params), "macs": float(counted.macs), "parity": error}
-    metrics |= {"size_bytes": float(file.stat().st_size), "peak_memory_bytes": float(peak_activation_bytes(file))}
+    metrics |= {"size_bytes": float(file.stat().st_size), "peak_memory_bytes": float(memory_of(runner, file))}
     _judged(bench, runner, file, "val", metrics)
     return metrics
 

@@ -23,8 +23,8 @@ from sartor.disk import write_atomic
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx, write_onnx
 from sartor.export.slicing import OnnxSlicer
-from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.targets.named import open_target
+from sartor.measure.targets.target import memory_of
 from sartor.measure.units.model import LatencyModel, read_latency_model
 from sartor.models import build, input_shape, resize
 from sartor.recipes.bench import recipe_for
@@ -237,15 +237,19 @@ class Workshop:
                 shape = self.shape(arch)
                 self._export_draft(arch, file, self.metadata("m0"))
                 (latency_ms,) = self._latencies([file], 0.5)
-                found = [] if narrow and "fp32" not in self.job.precision else [_of_file(file)]
+                found = [] if narrow and "fp32" not in self.job.precision else [self._of_file(file)]
                 if narrow:
                     noise = np.random.default_rng(0).standard_normal((2, *shape), dtype=np.float32)
                     quantize_int8(file, file.with_stem("int8"), [noise], method="minmax")
-                    found.append(_of_file(file.with_stem("int8")))
+                    found.append(self._of_file(file.with_stem("int8")))
                 nearest = min(found, key=budget.excess)
                 return {"latency_ms": latency_ms, **nearest}
 
         return dict(self.journal.once(f"draft.{arch.key}", measure))
+
+    def _of_file(self, file: Path) -> dict[str, float]:
+        """What a file has whatever its weights are."""
+        return {"size_bytes": file.stat().st_size, "peak_memory_bytes": memory_of(self.target, file)}
 
     def side_by_side(self, archs: Sequence[Arch], seconds_each: float) -> list[float]:
         """Latencies (ms) of drafts of ``archs``, timed in turns: their ratios hold where the machine's pace, which
@@ -323,8 +327,3 @@ class Workshop:
                 return {key: held.get_tensor(key) for key in held.keys()}  # noqa: SIM118
         except Exception as error:  # the parser raises its own types
             raise InputError(f"{file} is missing or damaged ({error}): choose another --out to start anew") from error
-
-
-def _of_file(file: Path) -> dict[str, float]:
-    """What a file has whatever its weights are."""
-    return {"size_bytes": file.stat().st_size, "peak_memory_bytes": peak_activation_bytes(file)}

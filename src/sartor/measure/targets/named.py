@@ -9,6 +9,10 @@ from sartor.measure.targets.target import Target
 
 TARGETS = {
     "onnxruntime": "sartor.measure.targets.onnxruntime:OnnxRuntime",
+    "http": "sartor.measure.targets.remote:Http",
+    "https": "sartor.measure.targets.remote:Https",
+    "mcu": "sartor.measure.targets.mcu.target:Mcu",
+    "systolic": "sartor.measure.targets.systolic:Systolic",
 }
 """Name → the class whose ``open(settings, threads)`` makes it; imported when it is asked for: some need a package of
 their own."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from sartor.measure.device import fingerprint
+from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.timing import Latency
 
 
@@ -43,3 +45,36 @@ class Target(Protocol):
     def run(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The first output of ``file`` for each batch. Raises InputError for one that does not fit."""
         ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A target on which only so much fits."""
+
+    @property
+    def max_memory_bytes(self) -> int:
+        """For activations."""
+        ...
+
+    @property
+    def max_size_bytes(self) -> int:
+        """For the network."""
+        ...
+
+    def peak_bytes(self, file: Path) -> int:
+        """Of activations, as this target holds them. Raises InputError."""
+        ...
+
+    def misfits(self, file: Path) -> list[str]:
+        """What of ``file`` is too large, and by how much; none where it fits. Raises InputError."""
+        ...
+
+
+def device_of(target: Target) -> dict[str, Any]:
+    """The fingerprint of the machine whose times ``target`` tells: this one, unless it says another."""
+    return dict(getattr(target, "device", None) or fingerprint())
+
+
+def memory_of(target: Target, file: Path) -> int:
+    """The peak memory of ``file``'s activations on ``target``. Raises InputError."""
+    return target.peak_bytes(file) if isinstance(target, Bounded) else peak_activation_bytes(file)

@@ -191,7 +191,7 @@ def trainings(seed: int, surrogate: Graf | None, target: float, most: int) -> in
     return len(history)
 
 
-def evolutions(seeds: int = 4, most: int = 30) -> Iterator[tuple[str, Figures]]:
+def evolutions(seeds: int = 3, most: int = 30) -> Iterator[tuple[str, Figures]]:
     """Trainings until one is as good as the best of 20 in the table of random networks."""
     plan = tables.PLANS["grammar-cifar10"]()
     target = float(np.quantile(accuracies(trained()["grammar-cifar10"]), 0.95))

@@ -192,7 +192,8 @@ def trainings(seed: int, surrogate: Graf | None, target: float, most: int) -> in
 
 
 def evolutions(seeds: int = 3, most: int = 30) -> Iterator[tuple[str, Figures]]:
-    """Trainings until one is as good as the best of 20 in the table of random networks."""
+    """Trainings until one is as good as the best of 20 in the table of random networks. The surrogate is fitted to all
+    of the digits' networks; it has seen none of CIFAR-10's."""
     plan = tables.PLANS["grammar-cifar10"]()
     target = float(np.quantile(accuracies(trained()["grammar-cifar10"]), 0.95))
     rows = trained()["grammar"]

@@ -65,3 +65,20 @@ def test_a_proxy_that_returns_no_numbers_is_told_off(wrong):
     archs = drawn(CELL, 10)
     with pytest.raises(InputError, match="proxies must return"):
         Graf(CELL, proxies=wrong).fit(archs, values_of(archs))
+
+
+def test_what_was_fitted_hears_another_tasks_proxies():
+    """Trees that follow a proxy rank by that of the other task; a model without proxies hears none there, either."""
+    archs, others = drawn(CELL, 60), drawn(CELL, 100, seed=1)
+
+    def luck(arch: Arch) -> float:
+        return int(arch.key, 16) % 1000 / 1000
+
+    fitted = Graf(CELL, proxies=lambda arch: (luck(arch),)).fit(archs, [luck(a) for a in archs])
+    moved = fitted.of(lambda arch: (1 - luck(arch),))
+    assert kendall(moved.predict(others)[0], np.array([luck(a) for a in others])) < -0.7
+    assert kendall(fitted.predict(others)[0], np.array([luck(a) for a in others])) > 0.7
+    with pytest.raises(InputError, match="with proxies, or without"):
+        fitted.of(None)
+    with pytest.raises(InputError, match="not been fitted"):
+        Graf(CELL).of(None)

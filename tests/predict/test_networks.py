@@ -23,7 +23,7 @@ from sartor.predict.gennape import EIGENVALUES, Gennape, fuzzy_means, membership
 from sartor.predict.graphs import Vocabulary
 from sartor.predict.light import kendall
 from sartor.predict.scores import NormalScores
-from sartor.space.graph import INPUT, OUTPUT
+from sartor.space.graph import INPUT, OUTPUT, ArchGraph
 
 
 @given(st.lists(st.integers(-50, 50), min_size=2, max_size=30))
@@ -159,6 +159,19 @@ def test_gennape_ranks_archs_of_a_space_it_never_saw():
     with pytest.raises(InputError, match="not an arch"):
         fitted.predict(unseen)
     assert kendall(fitted.of(CELL).predict(unseen)[0], values_of(unseen)) > 0.5
+
+
+def test_gennape_sees_the_graph_that_it_is_given():
+    """The space's own, given, is what it sees anyhow; of graphs without links and words nothing is ranked."""
+    archs, unseen = drawn(CELL, 12), drawn(CELL, 20, seed=1)
+    made = [
+        Gennape(CELL, epochs=2, unlabelled=8, graph=graph).fit(archs, values_of(archs)) for graph in (None, CELL.graph)
+    ]
+    first, second = (model.predict(unseen)[0] for model in made)
+    assert (first == second).all()
+    bare = made[0].of(CELL, lambda arch: ArchGraph((INPUT, OUTPUT), ("", ""), (0.0, 0.0), ((0, 1),)))
+    assert np.ptp(bare.predict(unseen)[0]) == pytest.approx(0, abs=1e-9)
+    assert np.ptp(first) > 0
 
 
 @pytest.mark.heavy

@@ -22,6 +22,7 @@ from sartor.search.methods.brp import brp
 from sartor.search.methods.eeea import eeea
 from sartor.search.methods.evolution import evolution
 from sartor.search.methods.fbnetv3 import fbnetv3
+from sartor.search.methods.filtered import filtered
 from sartor.search.methods.grid import grid
 from sartor.search.methods.hyperband import asha, halving, hyperband
 from sartor.search.methods.l2nas import l2nas
@@ -53,6 +54,10 @@ class TestLocalSearch(StrategySuite):
 
 class TestEvolution(StrategySuite):
     strategy = staticmethod(evolution)
+
+
+class TestFiltered(StrategySuite):
+    strategy = staticmethod(partial(filtered, score=lambda archs: [len(arch) for arch in archs]))
 
 
 class TestNsga2(StrategySuite):

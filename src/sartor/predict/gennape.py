@@ -12,7 +12,7 @@ it reads graphs of any space; 4 clusters; no head of FLOPs.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ CLUSTERS = 4
 FUZZINESS = 2.0
 EIGENVALUES = 8
 UNLABELLED, STEPS, BATCH = 256, 60, 64
-"""Archs drawn from the space to learn the encoder of, and how."""
+"""Archs drawn from the space to learn the encoder of, and how: steps, and archs in each."""
 TEMPERATURE = 0.1
 
 
@@ -57,19 +57,23 @@ class _Fitted:
 
 @dataclass
 class Gennape:
-    """See ``predictor.ArchPredictor``. ``contrast=False`` leaves the encoder's own training out."""
+    """See ``predictor.ArchPredictor``. ``contrast=False`` leaves the encoder's own training out. ``graph`` is what is
+    seen of an arch (``operators.onnx_graph`` of its export, say, in which every space has the same words), else the
+    space's own; ``unlabelled`` archs are drawn to learn the encoder of, beside those that were evaluated."""
 
     space: Space
     seed: int = 0
     contrast: bool = True
     epochs: int = 80
+    graph: Callable[[Arch], ArchGraph] | None = None
+    unlabelled: int = UNLABELLED
     _fitted: _Fitted | None = field(default=None, init=False, repr=False)
 
     def fit(self, archs: Sequence[Arch], values: ArrayLike) -> Gennape:
         y = checked(self.space, archs, values)
-        graphs, scores = graphs_of(self.space, archs), NormalScores.of(y)
+        graphs, scores = self._graphs(archs), NormalScores.of(y)
         rng = random.Random(self.seed)
-        drawn_too = graphs_of(self.space, [self.space.sample(rng) for _ in range(UNLABELLED)])
+        drawn_too = self._graphs([self.space.sample(rng) for _ in range(self.unlabelled)])
         vocabulary = Vocabulary.of([*graphs, *drawn_too])
         encoder = fit_encoder(vocabulary, [*graphs, *drawn_too], self.seed, STEPS if self.contrast else 0)
         arrays = both_ways(vocabulary.arrays(graphs))
@@ -92,16 +96,19 @@ class Gennape:
         if self._fitted is None:
             raise unfitted("gennape")
         known(self.space, archs)
-        said = [self._fitted(graphs_of(self.space, part)) for part in chunks(archs)]
+        said = [self._fitted(self._graphs(part)) for part in chunks(archs)]
         mean, deviation = np.hstack([np.stack(pair) for pair in said] or [np.zeros((2, 0))])
         return self._fitted.scores.inverse(mean, deviation)
 
-    def of(self, space: Space) -> Gennape:
-        """What was fitted, for archs of another ``space``: their ranks may carry over, their unit is the old
-        space's."""
+    def _graphs(self, archs: Sequence[Arch]) -> list[ArchGraph]:
+        return graphs_of(self.space, archs) if self.graph is None else [self.graph(arch) for arch in archs]
+
+    def of(self, space: Space, graph: Callable[[Arch], ArchGraph] | None = None) -> Gennape:
+        """What was fitted, for archs of another ``space``, of which ``graph`` is what is seen: their ranks may carry
+        over, their unit is the old space's."""
         if self._fitted is None:
             raise unfitted("gennape")
-        other = replace(self, space=space)
+        other = replace(self, space=space, graph=graph)
         other._fitted = self._fitted
         return other
 

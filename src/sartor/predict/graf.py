@@ -1,16 +1,16 @@
 """GRAF: a random forest on what can be counted in an arch's graph, and on zero-cost proxies beside it.
 
-Kadlecová et al., arXiv:2408.16551 §4; as a surrogate of expressive spaces, with proxies: Qin et al. (P201). For sets of
-operators: how often they occur, the shortest path through nothing else, the most of them on one path, and how many lead
-out of the input, into the output and, on average, into and out of a node. Deviations: operators are nodes, so a path's
-length is its number of operators; with more than SMALL operators, the sets are each alone and all but each, where the
-paper has every set (of five).
+Kadlecová et al., arXiv:2408.16551 §4; as a surrogate of expressive spaces, with proxies: Qin et al., P201
+(arXiv:2504.12971). For sets of operators: how often they occur, the shortest path through nothing else, the most of
+them on one path, and how many lead out of the input, into the output and, on average, into and out of a node.
+Deviations: operators are nodes, so a path's length is its number of operators; with more than SMALL operators, the sets
+are each alone and all but each, where the paper has every set (of five).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -99,6 +99,17 @@ class Graf:
             raise unfitted("graf")
         forest, operators = self._fitted
         return forest(self._columns(archs, operators))
+
+    def of(self, proxies: Proxies | None) -> Graf:
+        """What was fitted, for the same space on another task, where ``proxies`` return the same scores of archs, as
+        they are on that task's data: ranks may carry over, the unit is the old task's."""
+        if self._fitted is None:
+            raise unfitted("graf")
+        if (proxies is None) != (self.proxies is None):
+            raise InputError("graf was fitted with proxies, or without: give the same ones of the other task")
+        other = replace(self, proxies=proxies)
+        other._fitted = self._fitted
+        return other
 
     def _columns(self, archs: Sequence[Arch], operators: tuple[str, ...]) -> Floats:
         encoded = self.space.encode_many(archs)

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from sartor.errors import InputError
 from sartor.predict.light import GaussianProcess, fit_gaussian_process
+from sartor.predict.operators import operators_of
 from sartor.predict.predictor import Floats, checked, known, unfitted
 from sartor.predict.scores import NormalScores
 from sartor.records import Arch
@@ -46,25 +47,22 @@ def graph_text(graph: ArchGraph) -> str:
 
 
 def onnx_text(model: ModelProto) -> str:
-    """One line an operator of an exported model: its name, attributes, shapes of its weights, and the operators that
-    lead to it, such as ``Conv(group=1, kernel_shape=3x3, strides=2x2, 32x16x3x3)(Relu)``."""
-    from onnx import helper
-
-    shapes = {weight.name: "x".join(map(str, weight.dims)) for weight in model.graph.initializer}
-    makes = {name: node.op_type for node in model.graph.node for name in node.output}
+    """One line an operator of an exported model: its name, attributes, shapes of its weights and of what it makes, and
+    the operators that lead to it, such as ``Conv(group=1, kernel_shape=3x3, strides=2x2, 32x16x3x3) 32x8x8 (Relu)``.
+    What only works out shapes is left out: see :mod:`sartor.predict.operators`."""
+    operators = operators_of(model)
     lines = []
-    for node in model.graph.node:
-        held = []
-        for attribute in sorted(node.attribute, key=lambda a: a.name):
-            value = helper.get_attribute_value(attribute)
-            if isinstance(value, (int, float, bytes)):
-                held.append(f"{attribute.name}={value.decode() if isinstance(value, bytes) else value}")
-            elif isinstance(value, Sequence) and all(isinstance(v, (int, float)) for v in value):
-                held.append(f"{attribute.name}={'x'.join(map(str, value))}")
-        held += [shapes[name] for name in node.input if name in shapes]
-        before = [makes.get(name, "input") for name in node.input if name and name not in shapes]
-        lines.append(f"{node.op_type}({', '.join(held)})({', '.join(before)})")
+    for operator in operators:
+        held = [f"{name}={_joined(value)}" for name, value in operator.attributes.items()]
+        held += map(_joined, operator.weights)
+        before = [operators[place].name if place >= 0 else "input" for place in operator.before]
+        made = f" {_joined(operator.made)} " if operator.made else ""
+        lines.append(f"{operator.name}({', '.join(held)}){made}({', '.join(before)})")
     return "\n".join(lines)
+
+
+def _joined(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def ngrams(text: str) -> Counter[str]:

@@ -15,7 +15,7 @@ import onnx
 
 from sartor.errors import InputError
 from sartor.measure.counts import Counts, Layer
-from sartor.measure.memory import tensors
+from sartor.measure.runnable import load, tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -50,19 +50,6 @@ def graph_counts(file: Path) -> Counts:
     known = shapes(proto, values)
     layers = tuple(_layers(proto, known, values))
     return Counts(sum(layer.params for layer in layers), sum(layer.macs for layer in layers), layers)
-
-
-def load(file: Path) -> onnx.ModelProto:
-    """Read an ONNX file. Raises InputError when it is missing or damaged."""
-    if not file.is_file():
-        raise InputError(f"{file} is missing")
-    try:
-        proto = onnx.load(str(file))
-        if not proto.graph.node:
-            raise ValueError("it holds no nodes")
-        return proto
-    except Exception as error:  # protobuf's own exceptions, or a missing external data file
-        raise InputError(f"{file} is no ONNX file ({(str(error) or repr(error)).splitlines()[0][:200]})") from error
 
 
 def shapes(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:

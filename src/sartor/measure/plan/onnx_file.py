@@ -1,0 +1,115 @@
+"""An ONNX file as a planner's problem, and the file with its nodes in the order of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from sartor.disk import write_atomic
+from sartor.errors import InputError
+from sartor.measure.plan.plan import Plan, make_plan
+from sartor.measure.plan.steps import Problem, Step
+from sartor.measure.runnable import load, optimised, tensors
+
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
+_ACTIVATIONS = "Relu LeakyRelu PRelu Elu Celu Selu Gelu FastGelu BiasGelu QuickGelu Sigmoid HardSigmoid HardSwish Swish"
+_ARITHMETIC = (
+    "Mish Tanh Clip Softplus Erf Exp Log Sqrt Neg Abs Floor Ceil Round Not Add Sub Mul Div Pow Max Min Sum Where"
+)
+_NORMS = "BatchNormalization LayerNormalization Softmax"
+_QUANTISED = "QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax"
+_IN_PLACE = frozenset(f"{_ACTIVATIONS} {_ARITHMETIC} {_NORMS} {_QUANTISED}".split())
+_SUMMAND = {"FusedConv": 3, "Conv": 3}
+"""Convolutions with a fused residual addition write their result over the summand, this input; never over the image."""
+
+
+def plan_file(file: Path, *, search: bool = True, fused: bool = True) -> Plan:
+    """A memory plan of ``file`` at batch 1; see :mod:`sartor.measure.memory` for what counts as memory.
+
+    ``fused``: of the graph as ONNX Runtime runs it here; without, of the nodes as they stand in the file. Raises
+    InputError when the file cannot be run.
+    """
+    return make_plan(problem_of(optimised(file) if fused else load(file), file), search=search)
+
+
+def problem_of(proto: onnx.ModelProto, file: Path) -> Problem:
+    """The steps of ``proto``, those nodes that depend on its input, and the size of each tensor they make.
+
+    ``file`` names it in errors.
+    """
+    sizes = {name: int(value.nbytes) for name, value in tensors(proto, file).items()}
+    constants = constant_names(proto)
+    steps = [
+        Step(
+            tuple(name for name in _reads(node) if name not in constants),
+            tuple(name for name in node.output if name),
+            tuple(name for name in _overwritable(node) if name and name not in constants),
+            view=node.op_type in _VIEWS and node.input[0] not in constants,
+        )
+        for node in _computing(proto)
+    ]
+    fed = tuple(value.name for value in proto.graph.input if value.name not in constants)
+    made = {*fed, *(name for step in steps for name in step.outputs)}
+    return Problem(tuple(steps), sizes, fed, tuple(v.name for v in proto.graph.output if v.name in made))
+
+
+def reordered(proto: onnx.ModelProto, order: Sequence[int]) -> onnx.ModelProto:
+    """``proto`` with its computing nodes in ``order``, as :func:`problem_of` numbers them; nodes that make constants
+    come first. Raises InputError where the order is not one of these nodes."""
+    nodes = _computing(proto)
+    if sorted(order) != list(range(len(nodes))):
+        raise InputError(f"the order must name each of the file's {len(nodes)} nodes once")
+    kept = [node for node in proto.graph.node if not any(node is other for other in nodes)]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.node[:]
+    copy.graph.node.extend([*kept, *(nodes[number] for number in order)])
+    known = {v.name for v in proto.graph.input} | {t.name for t in proto.graph.initializer}
+    for node in copy.graph.node:
+        missing = [name for name in _reads(node) if name not in known]
+        if missing:
+            raise InputError(f"the order runs node {node.name!r} before the one that makes its input {missing[0]!r}")
+        known.update(node.output)
+    return copy
+
+
+def write_planned(file: Path, target: Path) -> Plan:
+    """Write ``file`` to ``target`` with its nodes in their planned order: the same outputs, exactly, in any runtime that
+    follows a file's order. Returns the plan. Raises InputError."""
+    plan = plan_file(file, fused=False)
+    write_atomic(target, reordered(load(file), plan.order).SerializeToString())
+    return plan
+
+
+def constant_names(proto: onnx.ModelProto) -> set[str]:
+    """Weights, and what is computed from nothing else."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if all(name in constants for name in _reads(node)):
+            constants.update(node.output)
+    return constants
+
+
+def _computing(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    constants = constant_names(proto)
+    return [node for node in proto.graph.node if not set(node.output) <= constants]
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """A node's inputs, and what the graphs inside it (branches, loops) read from around them."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else [])):
+            own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+            for inner in graph.node:
+                names.extend(name for name in _reads(inner) if name not in own)
+                own.update(inner.output)
+    return names
+
+
+def _overwritable(node: onnx.NodeProto) -> list[str]:
+    if node.op_type in _SUMMAND:
+        return list(node.input[_SUMMAND[node.op_type] :])
+    return list(node.input) if node.op_type in _IN_PLACE else []

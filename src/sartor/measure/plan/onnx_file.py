@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from sartor.disk import write_atomic
 from sartor.errors import InputError
 from sartor.measure.plan.plan import Plan, make_plan
-from sartor.measure.plan.steps import Problem, Step
+from sartor.measure.plan.runtime import runtime_buffers
+from sartor.measure.plan.steps import Buffer, Problem, Step
 from sartor.measure.runnable import load, optimised, tensors
 
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-_ACTIVATIONS = "Relu LeakyRelu PRelu Elu Celu Selu Gelu FastGelu BiasGelu QuickGelu Sigmoid HardSigmoid HardSwish Swish"
-_ARITHMETIC = (
-    "Mish Tanh Clip Softplus Erf Exp Log Sqrt Neg Abs Floor Ceil Round Not Add Sub Mul Div Pow Max Min Sum Where"
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+_RUNTIME = frozenset(
+    "Relu LeakyRelu Elu Celu Selu Sigmoid HardSigmoid Tanh Softplus Softsign ThresholdedRelu Softmax LogSoftmax Clip "
+    "Cast".split()
 )
-_NORMS = "BatchNormalization LayerNormalization Softmax"
+"""What ONNX Runtime's CPU kernels write over their input, found by asking its profiler of each (tests do so again)."""
+_ACTIVATIONS = "PRelu Gelu FastGelu BiasGelu QuickGelu HardSwish Swish Mish"
+_ARITHMETIC = "Erf Exp Log Sqrt Neg Abs Floor Ceil Round Not Add Sub Mul Div Pow Max Min Sum Where Dropout"
+_NORMS = "BatchNormalization LayerNormalization"
 _QUANTISED = "QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax"
-_IN_PLACE = frozenset(f"{_ACTIVATIONS} {_ARITHMETIC} {_NORMS} {_QUANTISED}".split())
+_ANY = _RUNTIME | frozenset(f"{_ACTIVATIONS} {_ARITHMETIC} {_NORMS} {_QUANTISED}".split())
+"""What any runtime can write over an input of the same size: each value depends on its own place or row alone."""
+_BY_SIZES = frozenset("Reshape Expand Resize Upsample Slice Pad Tile TopK Split ConstantOfShape Range".split())
+"""Their later inputs say how large the output is."""
 _SUMMAND = {"FusedConv": 3, "Conv": 3}
 """Convolutions with a fused residual addition write their result over the summand, this input; never over the image."""
 
@@ -34,18 +42,33 @@ def plan_file(file: Path, *, search: bool = True, fused: bool = True) -> Plan:
     return make_plan(problem_of(optimised(file) if fused else load(file), file), search=search)
 
 
-def problem_of(proto: onnx.ModelProto, file: Path) -> Problem:
+def problem_of(proto: onnx.ModelProto, file: Path, *, runtime: bool = False) -> Problem:
     """The steps of ``proto``, those nodes that depend on its input, and the size of each tensor they make.
 
+    ``runtime``: nodes overwrite their inputs where ONNX Runtime does; otherwise wherever their mathematics allows.
     ``file`` names it in errors.
     """
-    sizes = {name: int(value.nbytes) for name, value in tensors(proto, file).items()}
+    return _problem(proto, tensors(proto, file), runtime)
+
+
+def runtime_plan(proto: onnx.ModelProto, file: Path) -> list[Buffer]:
+    """The buffers that ONNX Runtime takes for ``proto``, one that it optimised itself, with the input's own."""
+    values = tensors(proto, file)
+    known = _known(proto)
+    forms = {name: (*values[name].shape, values[name].itemsize) for name in known if values[name].ndim}
+    return runtime_buffers(_problem(proto, values, runtime=True), forms)
+
+
+def _problem(proto: onnx.ModelProto, values: Mapping[str, np.ndarray], runtime: bool) -> Problem:
+    sizes = {name: int(value.nbytes) for name, value in values.items()}
     constants = constant_names(proto)
+    over = _RUNTIME if runtime else _ANY
+    kept = {value.name for value in proto.graph.output} if runtime else set()  # it gives outputs memory of their own
     steps = [
         Step(
             tuple(name for name in _reads(node) if name not in constants),
             tuple(name for name in node.output if name),
-            tuple(name for name in _overwritable(node) if name and name not in constants),
+            tuple(name for name in _overwritable(node, over, kept) if name and name not in constants),
             view=node.op_type in _VIEWS and node.input[0] not in constants,
         )
         for node in _computing(proto)
@@ -92,6 +115,24 @@ def constant_names(proto: onnx.ModelProto) -> set[str]:
     return constants
 
 
+def _known(proto: onnx.ModelProto) -> set[str]:
+    """Activations whose shapes follow from the input's without running: not those reshaped to computed sizes."""
+    constants = constant_names(proto)
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    known = {value.name for value in proto.graph.input}
+    for node in proto.graph.node:
+        if node.op_type in _BY_SIZES and any(name not in constants for name in node.input[1:] if name):
+            continue
+        if node.op_type == "Reshape":
+            target = stored.get(node.input[1])
+            sizes = [] if target is None else onnx.numpy_helper.to_array(target).reshape(-1).tolist()
+            if -1 in sizes and sizes[0] != 0:  # the batch is open, so what is left of it is too
+                continue
+        if all(name in known or name in constants for name in _reads(node)):
+            known.update(name for name in node.output if name)
+    return known
+
+
 def _computing(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     constants = constant_names(proto)
     return [node for node in proto.graph.node if not set(node.output) <= constants]
@@ -109,7 +150,9 @@ def _reads(node: onnx.NodeProto) -> list[str]:
     return names
 
 
-def _overwritable(node: onnx.NodeProto) -> list[str]:
+def _overwritable(node: onnx.NodeProto, over: frozenset[str], kept: set[str]) -> list[str]:
+    if kept.intersection(node.output):
+        return []
     if node.op_type in _SUMMAND:
         return list(node.input[_SUMMAND[node.op_type] :])
-    return list(node.input) if node.op_type in _IN_PLACE else []
+    return list(node.input) if node.op_type in over else []

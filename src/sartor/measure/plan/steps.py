@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from sartor.errors import InputError
 
@@ -96,8 +98,13 @@ def _hold(buffer: Buffer, tensor: str, last: int) -> None:
 
 def peak(problem: Problem, order: Sequence[int] | None = None) -> int:
     """The most bytes of buffers that are there at once."""
-    return max((sum(held) for held in _by_step(buffers(problem, order), len(problem.steps))), default=0)
+    return most_at_once(buffers(problem, order))
 
 
-def _by_step(made: Sequence[Buffer], steps: int) -> list[list[int]]:
-    return [[b.size for b in made if b.first <= now <= b.last] for now in range(-1, steps)]
+def most_at_once(made: Sequence[Buffer]) -> int:
+    """Bytes of the buffers that are there at the fullest step."""
+    change: dict[int, int] = defaultdict(int)
+    for buffer in made:
+        change[buffer.first] += buffer.size
+        change[buffer.last + 1] -= buffer.size
+    return max(accumulate(change[step] for step in sorted(change)), default=0)

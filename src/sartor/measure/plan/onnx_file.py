@@ -15,7 +15,7 @@ from sartor.measure.plan.runtime import runtime_buffers
 from sartor.measure.plan.steps import Buffer, Problem, Step
 from sartor.measure.runnable import load, optimised, tensors
 
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 _RUNTIME = frozenset(
     "Relu LeakyRelu Elu Celu Selu Sigmoid HardSigmoid Tanh Softplus Softsign ThresholdedRelu Softmax LogSoftmax Clip "
     "Cast".split()
@@ -25,7 +25,7 @@ _ACTIVATIONS = "PRelu Gelu FastGelu BiasGelu QuickGelu HardSwish Swish Mish"
 _ARITHMETIC = "Erf Exp Log Sqrt Neg Abs Floor Ceil Round Not Add Sub Mul Div Pow Max Min Sum Where Dropout"
 _NORMS = "BatchNormalization LayerNormalization"
 _QUANTISED = "QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax"
-_ANY = _RUNTIME | frozenset(f"{_ACTIVATIONS} {_ARITHMETIC} {_NORMS} {_QUANTISED}".split())
+OVERWRITING = _RUNTIME | frozenset(f"{_ACTIVATIONS} {_ARITHMETIC} {_NORMS} {_QUANTISED}".split())
 """What any runtime can write over an input of the same size: each value depends on its own place or row alone."""
 _BY_SIZES = frozenset("Reshape Expand Resize Upsample Slice Pad Tile TopK Split ConstantOfShape Range".split())
 """Their later inputs say how large the output is."""
@@ -62,16 +62,16 @@ def runtime_plan(proto: onnx.ModelProto, file: Path) -> list[Buffer]:
 def _problem(proto: onnx.ModelProto, values: Mapping[str, np.ndarray], runtime: bool) -> Problem:
     sizes = {name: int(value.nbytes) for name, value in values.items()}
     constants = constant_names(proto)
-    over = _RUNTIME if runtime else _ANY
+    over = _RUNTIME if runtime else OVERWRITING
     kept = {value.name for value in proto.graph.output} if runtime else set()  # it gives outputs memory of their own
     steps = [
         Step(
             tuple(name for name in _reads(node) if name not in constants),
             tuple(name for name in node.output if name),
             tuple(name for name in _overwritable(node, over, kept) if name and name not in constants),
-            view=node.op_type in _VIEWS and node.input[0] not in constants,
+            view=node.op_type in VIEWS and node.input[0] not in constants,
         )
-        for node in _computing(proto)
+        for node in computing_nodes(proto)
     ]
     fed = tuple(value.name for value in proto.graph.input if value.name not in constants)
     made = {*fed, *(name for step in steps for name in step.outputs)}
@@ -81,7 +81,7 @@ def _problem(proto: onnx.ModelProto, values: Mapping[str, np.ndarray], runtime: 
 def reordered(proto: onnx.ModelProto, order: Sequence[int]) -> onnx.ModelProto:
     """``proto`` with its computing nodes in ``order``, as :func:`problem_of` numbers them; nodes that make constants
     come first. Raises InputError where the order is not one of these nodes."""
-    nodes = _computing(proto)
+    nodes = computing_nodes(proto)
     if sorted(order) != list(range(len(nodes))):
         raise InputError(f"the order must name each of the file's {len(nodes)} nodes once")
     kept = [node for node in proto.graph.node if not any(node is other for other in nodes)]
@@ -133,7 +133,15 @@ def _known(proto: onnx.ModelProto) -> set[str]:
     return known
 
 
-def _computing(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+def constant_values(proto: onnx.ModelProto, file: Path) -> dict[str, np.ndarray]:
+    """Weights and what is computed from them alone, by name."""
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    names = constant_names(proto) - set(stored)
+    return stored if not names else {**stored, **{n: v for n, v in tensors(proto, file).items() if n in names}}
+
+
+def computing_nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that depend on the input, in the file's order: a plan's steps."""
     constants = constant_names(proto)
     return [node for node in proto.graph.node if not set(node.output) <= constants]
 

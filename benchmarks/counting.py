@@ -1,6 +1,7 @@
-"""Who counts multiply-accumulates right, and in what time? Ours and public counters against PyTorch's dispatcher.
+r"""Who counts multiply-accumulates right, and in what time? Ours and public counters against PyTorch's dispatcher.
 
-    pip install --no-deps --target counters fvcore iopath yacs portalocker termcolor tabulate ptflops calflops thop torchinfo
+    pip install --no-deps --target counters fvcore ptflops calflops thop torchinfo \
+        iopath yacs portalocker termcolor tabulate transformers tokenizers accelerate
     python benchmarks/counting.py --peers counters [--models FILE] [NAME ...]
 
 The reference is PyTorch's own counter (torch.utils.flop_counter) on a real forward pass with attention as matrix
@@ -41,33 +42,35 @@ def sartor(model: nn.Module, args: tuple[Any, ...]) -> float:
 
 
 def fvcore(model: nn.Module, args: tuple[Any, ...]) -> float:
-    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn import FlopCountAnalysis  # type: ignore[import-not-found]
 
-    return float(FlopCountAnalysis(model, args).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
+    return float(
+        FlopCountAnalysis(model, args).unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
+    )
 
 
 def ptflops(model: nn.Module, args: tuple[Any, ...]) -> float:
-    from ptflops import get_model_complexity_info
+    from ptflops import get_model_complexity_info  # type: ignore[import-not-found]
 
     macs, _ = get_model_complexity_info(model, tuple(args[0].shape[1:]), as_strings=False, print_per_layer_stat=False)
     return math.nan if macs is None else float(macs)
 
 
 def calflops(model: nn.Module, args: tuple[Any, ...]) -> float:
-    from calflops import calculate_flops
+    from calflops import calculate_flops  # type: ignore[import-not-found]
 
     _, macs, _ = calculate_flops(model, args=list(args), output_as_string=False, print_results=False)
     return float(macs)
 
 
 def thop(model: nn.Module, args: tuple[Any, ...]) -> float:
-    from thop import profile
+    from thop import profile  # type: ignore[import-not-found]
 
     return float(profile(model, inputs=args, verbose=False)[0])
 
 
 def torchinfo(model: nn.Module, args: tuple[Any, ...]) -> float:
-    from torchinfo import summary
+    from torchinfo import summary  # type: ignore[import-not-found]
 
     return float(summary(model, input_data=args, verbose=0).total_mult_adds)
 
@@ -89,6 +92,7 @@ def asked(counter: Counter, opened: Opened) -> tuple[float, float]:
     seconds, macs = math.inf, math.nan
     for _ in range(2):
         model = copy.deepcopy(opened.module)
+        assert isinstance(opened.inputs, tuple)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), torch.no_grad():
             start = time.perf_counter()
             try:
@@ -143,14 +147,14 @@ def main() -> None:
         print(f"| {name} | {reference / 1e9:.3f} | " + " | ".join(cells) + " |", flush=True)
     print()
     print(f"ours to the unit on {exact} of {len(names)}")
-    for counter, found in ratios.items():
+    for called, found in ratios.items():
         good = sum(abs(ratio - 1) <= 0.01 for ratio in found)
         failed = sum(math.isnan(ratio) for ratio in found)
-        print(f"{counter}: within 1 % on {good} of {len(found)}" + (f", fails on {failed}" if failed else ""))
+        print(f"{called}: within 1 % on {good} of {len(found)}" + (f", fails on {failed}" if failed else ""))
     if lags:
         print(
-            f"ours takes {statistics.median(lags):.2f} of the fastest right peer's time (median over {len(lags)} networks "
-            f"that one gets right), at most {max(lags):.2f}; no slower on {sum(lag <= 1 for lag in lags)}"
+            f"ours takes {statistics.median(lags):.2f} of the fastest right peer's time (median over the {len(lags)} "
+            f"networks that one gets right), at most {max(lags):.2f}; no slower on {sum(lag <= 1 for lag in lags)}"
         )
 
 

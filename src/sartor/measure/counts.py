@@ -8,7 +8,7 @@ Counted at the dispatcher from one trace, so a matmul in a function, an einsum o
   each that a normalisation, softmax or reduction reads, and one for each value in a pooling's windows. Copies,
   reshapes and look-ups have none.
 - ``read_bytes``, ``written_bytes``: activations that operators read and write when nothing is cached and nothing fused,
-  each operand once; views move nothing. ``weight_read_bytes``: parameters and buffers, likewise, each time they are read.
+  each operand once; views move nothing. ``weight_read_bytes``: parameters and buffers, each time they are read.
 - ``weight_bytes``: parameters and buffers as they are stored, by dtype, each storage once.
 - ``unknown``: operators that compute and have no rule: what they cost is in none of the numbers.
 """

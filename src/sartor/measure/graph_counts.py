@@ -21,11 +21,12 @@ from sartor.measure.runnable import load, tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_REDUCING = frozenset(
-    "Softmax LogSoftmax LayerNormalization BatchNormalization GroupNormalization InstanceNormalization RMSNormalization "
-    "GlobalAveragePool GlobalMaxPool QLinearGlobalAveragePool QLinearAveragePool CumSum ArgMax ArgMin TopK LpNormalization "
-    "SkipLayerNormalization EmbedLayerNormalization".split()
+_REDUCING_LIST = (
+    "Softmax LogSoftmax LayerNormalization BatchNormalization GroupNormalization InstanceNormalization "
+    "RMSNormalization GlobalAveragePool GlobalMaxPool QLinearGlobalAveragePool QLinearAveragePool CumSum "
+    "ArgMax ArgMin TopK LpNormalization SkipLayerNormalization EmbedLayerNormalization"
 )
+_REDUCING = frozenset(_REDUCING_LIST.split())
 _WEIGHT = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
 _PRODUCTS = frozenset({"MatMul", "Gemm", "FusedGemm", "FusedMatMul", "QLinearMatMul", "QGemm", "MatMulInteger"})
 _STORED = {
@@ -36,10 +37,11 @@ _STORED = {
     onnx.TensorProto.INT8,
     onnx.TensorProto.UINT8,
 }
-_UNCOUNTED = frozenset(
-    "DFT STFT Attention MultiHeadAttention GroupQueryAttention QAttention PackedAttention DeformConv MatMulNBits "
-    "MatMulBnb4 QMoE MoE DynamicQuantizeLSTM QOrderedMatMul FusedMatMulActivation Loop Scan If Det".split()
+_UNCOUNTED_LIST = (
+    "DFT STFT Attention MultiHeadAttention GroupQueryAttention QAttention PackedAttention DeformConv "
+    "MatMulNBits MatMulBnb4 QMoE MoE DynamicQuantizeLSTM QOrderedMatMul FusedMatMulActivation Loop Scan If Det"
 )
+_UNCOUNTED = frozenset(_UNCOUNTED_LIST.split())
 """Compute, or run graphs of their own, and have no rule here: they are named, never passed over."""
 _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 # Where the scales and zero points of fused operators stand; everything else they read is data or weight.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ class Operator:
     shortcut: Shortcut | None = None
 
 
-@lru_cache(maxsize=None)
+@cache
 def operator(func: Any) -> Operator:
     """The costs of ``func``, a ``torch._ops.OpOverload``."""
     name = str(func.overloadpacket)
@@ -140,31 +140,26 @@ ELEMENTWISE: dict[str, Rule] = {
 """Work that is no MAC, one a value: normalisations, softmax, pooling, reductions, interpolation. Operators with
 PyTorch's own tags ``pointwise`` and ``reduction`` need no line here."""
 
-FREE = frozenset(
-    f"aten.{name}"
-    for name in (
-        "_unsafe_view _reshape_alias alias detach detach_ lift_fresh lift view_as_real view_as_complex resize_ "
-        "empty empty_like empty_strided new_empty new_empty_strided set_ sym_size sym_numel sym_stride is_same_size "
-        "_has_compatible_shallow_copy_type _local_scalar_dense item equal is_nonzero squeeze_ unsqueeze_ t_ transpose_ "
-        "_assert_async _assert_scalar _functional_assert_async _async_error"
-    ).split()
+_FREE_LIST = (
+    "_unsafe_view _reshape_alias alias detach detach_ lift_fresh lift view_as_real view_as_complex resize_ "
+    "empty empty_like empty_strided new_empty new_empty_strided set_ sym_size sym_numel sym_stride "
+    "is_same_size _has_compatible_shallow_copy_type _local_scalar_dense item equal is_nonzero squeeze_ "
+    "unsqueeze_ t_ transpose_ _assert_async _assert_scalar _functional_assert_async _async_error"
 )
+FREE = frozenset(f"aten.{name}" for name in _FREE_LIST.split())
 """Touch no values worth counting: views without PyTorch's own mark, allocations, single numbers read by Python."""
 
-MOVES = frozenset(
-    f"aten.{name}"
-    for name in (
-        "clone copy _to_copy cat stack index index_select gather embedding slice_scatter select_scatter scatter "
-        "index_put _index_put_impl index_fill index_copy masked_select masked_fill masked_scatter nonzero take "
-        "constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
-        "replication_pad3d _pad_circular "
-        "roll flip repeat repeat_interleave unfold im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle "
-        "native_channel_shuffle full full_like zeros zeros_like ones ones_like new_zeros new_ones new_full fill zero "
-        "scalar_tensor arange eye tril triu tril_indices triu_indices one_hot bernoulli rand randn rand_like "
-        "randn_like randint randperm uniform normal contiguous constant view_copy expand_copy _copy_from "
-        "split_with_sizes_copy unique_dim _unique2 unbind_copy rot90 diag diag_embed meshgrid "
-        "_nested_tensor_from_mask tile isin trace hstack vstack upsample_nearest "
-        "unsafe_chunk unsafe_split unsafe_split_with_sizes _cast_Float _conj_physical complex"
-    ).split()
+_MOVES_LIST = (
+    "clone copy _to_copy cat stack index index_select gather embedding slice_scatter select_scatter scatter "
+    "index_put _index_put_impl index_fill index_copy masked_select masked_fill masked_scatter nonzero take "
+    "constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
+    "replication_pad2d replication_pad3d _pad_circular roll flip repeat repeat_interleave unfold im2col col2im "
+    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle full full_like zeros zeros_like ones "
+    "ones_like new_zeros new_ones new_full fill zero scalar_tensor arange eye tril triu tril_indices "
+    "triu_indices one_hot bernoulli rand randn rand_like randn_like randint randperm uniform normal contiguous "
+    "constant view_copy expand_copy _copy_from split_with_sizes_copy unique_dim _unique2 unbind_copy rot90 "
+    "diag diag_embed meshgrid _nested_tensor_from_mask tile isin trace hstack vstack upsample_nearest "
+    "unsafe_chunk unsafe_split unsafe_split_with_sizes _cast_Float _conj_physical complex"
 )
+MOVES = frozenset(f"aten.{name}" for name in _MOVES_LIST.split())
 """Move, copy, create or choose values, and compute none of them."""

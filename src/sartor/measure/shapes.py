@@ -75,7 +75,7 @@ def _softmax(args: Any, kwargs: Any) -> Any:
 
 
 def _convolution(args: Any, kwargs: Any) -> Any:
-    x, weight, bias, stride, padding, dilation, transposed, _, groups = args
+    x, weight, _, stride, padding, dilation, transposed, _, groups = args
     rank = weight.dim() - 2
     plain = x.dim() == rank + 2 and not transposed and x.is_contiguous() and weight.is_contiguous()
     if not plain or x.dtype != weight.dtype or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
@@ -118,7 +118,7 @@ def _truth(args: Any, kwargs: Any) -> Any:
 
 
 def _where(args: Any, kwargs: Any) -> Any:
-    """A choice between two tensors of one shape, by one that broadcasts to it: what attention does about masked rows."""
+    """A choice between two tensors of one shape, by one that broadcasts to it: attention's answer to masked rows."""
     condition, a, b = args
     if not all(isinstance(x, Tensor) and x.is_contiguous() for x in args) or a.dtype != b.dtype or a.shape != b.shape:
         return None

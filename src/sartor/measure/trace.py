@@ -29,7 +29,7 @@ from sartor.measure.operators import operator
 
 @dataclass
 class Work:
-    """What one submodule's own operators did; ``weights``: storage that they read, by its address and dtype."""
+    """What one submodule's own operators did, in the terms of :mod:`sartor.measure.counts`."""
 
     macs: int = 0
     elementwise: int = 0
@@ -48,16 +48,19 @@ class Tally:
     unknown: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
 
-def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tally:
-    """Run ``model`` in eval mode and tally. Raises whatever its real forward pass raises."""
+def trace(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, values: bool = False) -> Tally:
+    """Run ``model`` in eval mode and tally. ``values``: compute them, although shapes would do.
+
+    Raises whatever its real forward pass raises.
+    """
     with evaluating(model), torch.no_grad(), _plain_attention():
-        try:
-            with _as_it_was(model):
-                shapes = pytree.tree_map(lambda v: v.to("meta") if isinstance(v, Tensor) else v, (args, kwargs))
+        if not values:
+            # Any exception: what a value decides fails in as many ways as there are authors.
+            with contextlib.suppress(Exception), _as_it_was(model):
+                shapes = pytree.tree_map_only(Tensor, lambda value: value.to("meta"), (args, kwargs))
                 return _run(model, *shapes)
-        except Exception:  # any: what a value decides fails in as many ways as there are authors
-            with _plain_recurrences():
-                return _run(model, args, kwargs)
+        with _plain_recurrences():
+            return _run(model, args, kwargs)
 
 
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tally:
@@ -197,7 +200,7 @@ def _plain_recurrences() -> Iterator[None]:
 @contextlib.contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
     """Undo what the forward pass stored in the module: tables cached for the next call would be without values."""
-    before = []
+    before: list[tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any]]]] = []
     for module in model.modules():
         held = vars(module)
         inside = [(value, value.copy()) for value in held.values() if isinstance(value, (dict, list)) and value]
@@ -206,12 +209,8 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for held, saved, inside in before:
-            if held != saved if len(held) != len(saved) else any(held[k] is not v for k, v in saved.items()):
-                held.clear()
-                held.update(saved)
+            held.clear()
+            held.update(saved)
             for value, copy in inside:
-                if isinstance(value, list):
-                    value[:] = copy
-                elif len(value) != len(copy) or any(value.get(k) is not v for k, v in copy.items()):
-                    value.clear()
-                    value.update(copy)
+                value.clear()
+                value.extend(copy) if isinstance(value, list) else value.update(copy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sartor.errors import InputError
@@ -47,14 +47,16 @@ def place(made: Sequence[Buffer], *, alignment: int = ALIGNMENT) -> tuple[Placed
     return tuple(sorted(min(tries, key=arena_bytes), key=lambda p: (p.first, p.offset)))
 
 
-def arena_bytes(placed: Sequence[Placed]) -> int:
+def arena_bytes(placed: Iterable[Placed]) -> int:
     return max((buffer.end for buffer in placed), default=0)
 
 
 def _place(ordered: Sequence[Buffer], alignment: int) -> list[Placed]:
     placed: list[Placed] = []
     for buffer in ordered:
-        beside = sorted((p for p in placed if p.first <= buffer.last and buffer.first <= p.last), key=lambda p: p.offset)
+        beside = sorted(
+            (p for p in placed if p.first <= buffer.last and buffer.first <= p.last), key=lambda p: p.offset
+        )
         offset = _best_gap(beside, buffer.size, alignment) if buffer.size else 0
         placed.append(Placed(buffer.name, offset, buffer.size, buffer.first, buffer.last, tuple(buffer.tensors)))
     return placed

@@ -16,18 +16,19 @@ from sartor.measure.plan.steps import Buffer, Problem, Step
 from sartor.measure.runnable import load, optimised, tensors
 
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
-_RUNTIME = frozenset(
-    "Relu LeakyRelu Elu Celu Selu Sigmoid HardSigmoid Tanh Softplus Softsign ThresholdedRelu Softmax LogSoftmax Clip "
-    "Cast".split()
+_RUNTIME_LIST = (
+    "Relu LeakyRelu Elu Celu Selu Sigmoid HardSigmoid Tanh Softplus Softsign ThresholdedRelu Softmax "
+    "LogSoftmax Clip Cast"
 )
+RUNTIME_OVERWRITING = frozenset(_RUNTIME_LIST.split())
 """What ONNX Runtime's CPU kernels write over their input, found by asking its profiler of each (tests do so again)."""
 _ACTIVATIONS = "PRelu Gelu FastGelu BiasGelu QuickGelu HardSwish Swish Mish"
 _ARITHMETIC = "Erf Exp Log Sqrt Neg Abs Floor Ceil Round Not Add Sub Mul Div Pow Max Min Sum Where Dropout"
 _NORMS = "BatchNormalization LayerNormalization"
 _QUANTISED = "QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax"
-OVERWRITING = _RUNTIME | frozenset(f"{_ACTIVATIONS} {_ARITHMETIC} {_NORMS} {_QUANTISED}".split())
+OVERWRITING = RUNTIME_OVERWRITING | frozenset(f"{_ACTIVATIONS} {_ARITHMETIC} {_NORMS} {_QUANTISED}".split())
 """What any runtime can write over an input of the same size: each value depends on its own place or row alone."""
-_BY_SIZES = frozenset("Reshape Expand Resize Upsample Slice Pad Tile TopK Split ConstantOfShape Range".split())
+_BY_SIZES = frozenset(["Reshape", "Expand", "Slice", "Pad", "Tile", "TopK", "Split", "ConstantOfShape", "Range"])
 """Their later inputs say how large the output is."""
 _SUMMAND = {"FusedConv": 3, "Conv": 3}
 """Convolutions with a fused residual addition write their result over the summand, this input; never over the image."""
@@ -62,7 +63,7 @@ def runtime_plan(proto: onnx.ModelProto, file: Path) -> list[Buffer]:
 def _problem(proto: onnx.ModelProto, values: Mapping[str, np.ndarray], runtime: bool) -> Problem:
     sizes = {name: int(value.nbytes) for name, value in values.items()}
     constants = constant_names(proto)
-    over = _RUNTIME if runtime else OVERWRITING
+    over = RUNTIME_OVERWRITING if runtime else OVERWRITING
     kept = {value.name for value in proto.graph.output} if runtime else set()  # it gives outputs memory of their own
     steps = [
         Step(
@@ -99,8 +100,10 @@ def reordered(proto: onnx.ModelProto, order: Sequence[int]) -> onnx.ModelProto:
 
 
 def write_planned(file: Path, target: Path) -> Plan:
-    """Write ``file`` to ``target`` with its nodes in their planned order: the same outputs, exactly, in any runtime that
-    follows a file's order. Returns the plan. Raises InputError."""
+    """Write ``file`` to ``target`` with its nodes in their planned order, and return the plan.
+
+    The outputs are the same, exactly. It saves memory in runtimes that follow a file's order. Raises InputError.
+    """
     plan = plan_file(file, fused=False)
     write_atomic(target, reordered(load(file), plan.order).SerializeToString())
     return plan
@@ -121,6 +124,8 @@ def _known(proto: onnx.ModelProto) -> set[str]:
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
     known = {value.name for value in proto.graph.input}
     for node in proto.graph.node:
+        if node.op_type in ("Resize", "Upsample"):  # the runtime's inference multiplies sizes, not an open batch
+            continue
         if node.op_type in _BY_SIZES and any(name not in constants for name in node.input[1:] if name):
             continue
         if node.op_type == "Reshape":

@@ -9,8 +9,8 @@ release of overwritten inputs and views is ours.)
 
 A ready step that adds nothing to what is held and does not raise the path's peak is taken at once: whatever runs later
 finds the same or less memory in use, because releases only come earlier. That makes chains linear and leaves the
-search to where branches really compete. Past ``limit`` downsets a beam of the same moves takes over, and the given order
-stays where the beam finds nothing better.
+search to where branches really compete. Past ``limit`` downsets a beam of the same moves takes over, and the given
+order stays where the beam finds nothing better.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _path(came: dict[int, tuple[int, int]], done: int) -> tuple[int, ...]:
 
 
 def _beam(moves: _Moves, bound: int, width: int) -> tuple[int, ...] | None:
-    """The ``width`` downsets of each size with the least peak, then the least memory; None where all reach ``bound``."""
+    """Of each size the ``width`` downsets of least peak, then least memory; None where all reach ``bound``."""
     rows = {0: (moves.start, moves.start - moves.unread, moves.ready(0, (), None))}
     came: dict[int, tuple[int, int]] = {}
     for _ in range(moves.size):

@@ -1,11 +1,11 @@
 """The buffers that ONNX Runtime itself takes, at one thread: its static planner, step by step.
 
-After ``PlannerImpl::ComputeSingleStreamReusePlan`` in ONNX Runtime's ``core/framework/allocation_planner.cc``. An output
-takes, in this order: the input it is a view of; an input it may overwrite that dies here and has its shape; the buffer
-of its shape that was freed last; new memory. The third is no gift: a buffer that will be taken again is held from its
-first tensor to its last, also in between, so a network can need far more than what is alive at once. Outputs of the
-network get memory of their own. Shapes are compared as the runtime knows them before it runs, with the batch open; what
-it cannot know is never taken over.
+After ``PlannerImpl::ComputeSingleStreamReusePlan`` in ONNX Runtime's ``core/framework/allocation_planner.cc``. An
+output takes, in this order: the input it is a view of; an input it may overwrite that dies here and has its shape;
+the buffer of its shape that was freed last; new memory. The third is no gift: a buffer that will be taken again is
+held from its first tensor to its last, also in between, so a network can need far more than what is alive at once.
+Outputs of the network get memory of their own. Shapes are compared as the runtime knows them before it runs, with the
+batch open; what it cannot know is never taken over.
 """
 
 from __future__ import annotations

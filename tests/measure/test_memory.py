@@ -85,7 +85,7 @@ PLANE = 12 * 12 * 4
 
 
 def test_a_chain_needs_its_widest_pair(tmp_path: Path) -> None:
-    model = nn.Sequential(conv(16, 32), nn.ReLU(), conv(32, 64), nn.ReLU(), conv(64, 48), nn.ReLU())
+    model = nn.Sequential(conv(16, 32), nn.ReLU(), conv(32, 64), nn.ReLU(), conv(64, 32), nn.ReLU())
     export_onnx(model, (16, 12, 12), tmp_path / "m.onnx", draft=True)
     assert peak_activation_bytes(tmp_path / "m.onnx") == (32 + 64) * PLANE
 

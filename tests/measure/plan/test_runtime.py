@@ -16,7 +16,7 @@ from sartor.measure.plan.onnx_file import OVERWRITING, RUNTIME_OVERWRITING
 SHAPE = [1, 4, 8, 8]
 EXTRA: dict[str, list[np.ndarray]] = {
     "Clip": [np.float32(0).reshape(()), np.float32(6).reshape(())],
-    **dict.fromkeys(("Add", "Mul", "Max"), [np.ones((4, 1, 1), np.float32)]),
+    **{name: [np.ones((4, 1, 1), np.float32)] for name in ("Add", "Mul", "Max")},
     "LayerNormalization": [np.ones(8, np.float32)],
 }
 ASKED = sorted(RUNTIME_OVERWRITING | {"Add", "Mul", "Max", "Gelu", "Erf", "Sqrt", "LayerNormalization"})

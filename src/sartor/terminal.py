@@ -84,8 +84,11 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
         "params": units.count,
         "macs": units.count,
         "peak_activation_bytes": units.size,
+        "planned_activation_bytes": units.size,
         "size_bytes": units.size,
+        "elementwise": units.count,
     }
+    write |= dict.fromkeys(("read_bytes", "written_bytes", "weight_read_bytes"), units.size)
     write |= {"latency_ms": units.ms, "latency_p95_ms": units.ms, "activation_bytes": units.size}
     write |= {"share": units.percent, "known": units.percent, "gmacs_per_s": lambda rate: f"{rate:.1f} GMAC/s"}
     text = lambda name, value: "–" if value is None else write.get(name, str)(value)

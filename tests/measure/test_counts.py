@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from sartor.compress.quantize import quantize_int8
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
-from sartor.measure.counts import counts
+from sartor.measure.counts import counts, counts_of
 from sartor.measure.graph_counts import graph_counts
+from sartor.measure.trace import trace
 from sartor.models.torchvision_ops import define_missing_ops
 
 
@@ -113,6 +114,7 @@ def test_a_transposed_convolution_and_a_recurrence() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "resnet18", "vit_tiny_patch16_224"])
 def test_pytorchs_own_counter_agrees(name: str) -> None:
+    """On a real forward pass, where ours computes no values."""
     model = timm_model(name)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, 224, 224))
@@ -172,6 +174,109 @@ def test_a_quantised_file_counts_like_its_origin(
     )
     assert module.macs == file.macs == quantised.macs
     assert module.params == file.params == quantised.params
+
+
+def test_a_networks_definitions_by_hand() -> None:
+    """conv 3 to 4 on 6x6, batch norm, ReLU, max pooling by 2x2, flatten, linear 36 to 5; batch 2."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(36, 5),
+    )
+    found = counts_of(model, torch.zeros(2, 3, 6, 6))
+    by = {layer.kind: layer for layer in found.layers}
+    image, feature, pooled = 2 * 3 * 36 * 4, 2 * 4 * 36, 2 * 4 * 9
+    assert found.macs == 2 * (36 * 4 * 27 + 36 * 5)
+    assert (by["BatchNorm2d"].elementwise, by["ReLU"].elementwise) == (feature, feature)
+    assert by["MaxPool2d"].elementwise == pooled * 4
+    assert found.elementwise == 2 * feature + 4 * pooled
+    assert (by["Conv2d"].read_bytes, by["Conv2d"].written_bytes) == (image, 4 * feature)
+    assert by["Conv2d"].weight_read_bytes == 4 * 4 * 27
+    assert (by["Linear"].read_bytes, by["Linear"].written_bytes) == (4 * pooled, 4 * 10)
+    assert by["Linear"].weight_read_bytes == 4 * (36 * 5 + 5)
+    assert "Flatten" not in by, "a view moves nothing"
+    assert found.weight_bytes == {"float32": 4 * (4 * 27 + 16 + 36 * 5 + 5), "int64": 8}
+    assert found.unknown == ()
+
+
+class Mixed(nn.Module):
+    """Tokens and a picture by name, an embedding bag, a GRU, a bilinear form and a Fourier transform."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 8)
+        self.bag = nn.EmbeddingBag(20, 8, mode="sum")
+        self.memory = nn.GRU(8, 6, num_layers=2, bidirectional=True, batch_first=True)
+        self.pixels = nn.Conv1d(4, 8, 3, groups=4)
+
+    def forward(self, *, tokens: torch.Tensor, picture: torch.Tensor) -> dict[str, torch.Tensor]:
+        said, _ = self.memory(self.words(tokens))
+        seen = torch.fft.rfft(self.pixels(picture)).abs()
+        pairs = torch.einsum("bik,bjk->bij", said, said)
+        return {"bag": self.bag(tokens), "seen": seen, "pairs": pairs}
+
+
+def test_several_inputs_by_name_and_operators_of_every_kind() -> None:
+    inputs = {"tokens": torch.arange(10).reshape(2, 5), "picture": torch.zeros(2, 4, 9)}
+    found = counts_of(Mixed(), inputs)
+    gru = 2 * 5 * 2 * sum(3 * 6 * (width + 6) for width in (8, 12))
+    assert found.macs == gru + 2 * 8 * 7 * 1 * 3 + 2 * 5 * 5 * 12
+    assert {layer.name: layer.elementwise for layer in found.layers}["bag"] == 2 * 5 * 8
+    assert len(found.unknown) == 1
+    assert "fft" in found.unknown[0]
+
+
+class ByValue(nn.Module):
+    """What it computes depends on numbers in its input, so no trace without values can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(int(x.sum().item())):
+            x = self.layer(x)
+        return x
+
+
+class Caching(nn.Module):
+    """Keeps a table between calls, and numbers beside its parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.full((4,), 2.0)
+        self.tables: dict[str, torch.Tensor] = {"first": torch.ones(4)}
+        self.last: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = x * self.scale
+        self.tables["last"] = self.last
+        return self.last @ self.last.T
+
+
+def test_values_are_computed_where_they_decide() -> None:
+    assert counts_of(ByValue(), torch.ones(3, 4) / 4).macs == 3 * (3 * 4 * 4)
+
+
+def test_nothing_of_the_trace_stays_in_the_module() -> None:
+    model = Caching()
+    assert counts_of(model, torch.ones(3, 4)).macs == 9 * 4
+    assert model.last is None
+    assert set(model.tables) == {"first"}
+    assert model(torch.ones(3, 4)).sum() == 9 * 16
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "mobilevitv2_050", "mixer_s32_224"])
+def test_a_trace_without_values_is_the_real_run(name: str) -> None:
+    """The same operators in the same modules with the same bytes, whichever way the network ran."""
+    model = timm_model(name)
+    images = torch.zeros(1, 3, *((256, 256) if "mobilevit" in name else (224, 224)))
+    quick, real = trace(model, (images,), {}), trace(model, (images,), {}, values=True)
+    assert quick.outputs == real.outputs
+    assert {n: vars(w) for n, w in quick.work.items()} == {n: vars(w) for n, w in real.work.items()}
 
 
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:

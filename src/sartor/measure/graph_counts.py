@@ -7,6 +7,7 @@ the one it came from: a weight behind DequantizeLinear is a weight, scales and z
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,10 +16,17 @@ import onnx
 
 from sartor.errors import InputError
 from sartor.measure.counts import Counts, Layer
-from sartor.measure.memory import tensors
+from sartor.measure.plan.onnx_file import OVERWRITING, VIEWS
+from sartor.measure.runnable import load, tensors
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_REDUCING_LIST = (
+    "Softmax LogSoftmax LayerNormalization BatchNormalization GroupNormalization InstanceNormalization "
+    "RMSNormalization GlobalAveragePool GlobalMaxPool QLinearGlobalAveragePool QLinearAveragePool CumSum "
+    "ArgMax ArgMin TopK LpNormalization SkipLayerNormalization EmbedLayerNormalization"
+)
+_REDUCING = frozenset(_REDUCING_LIST.split())
 _WEIGHT = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
 _PRODUCTS = frozenset({"MatMul", "Gemm", "FusedGemm", "FusedMatMul", "QLinearMatMul", "QGemm", "MatMulInteger"})
 _STORED = {
@@ -29,6 +37,12 @@ _STORED = {
     onnx.TensorProto.INT8,
     onnx.TensorProto.UINT8,
 }
+_UNCOUNTED_LIST = (
+    "DFT STFT Attention MultiHeadAttention GroupQueryAttention QAttention PackedAttention DeformConv "
+    "MatMulNBits MatMulBnb4 QMoE MoE DynamicQuantizeLSTM QOrderedMatMul FusedMatMulActivation Loop Scan If Det"
+)
+_UNCOUNTED = frozenset(_UNCOUNTED_LIST.split())
+"""Compute, or run graphs of their own, and have no rule here: they are named, never passed over."""
 _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 # Where the scales and zero points of fused operators stand; everything else they read is data or weight.
 _QUANTISATION_INPUTS = {
@@ -49,20 +63,19 @@ def graph_counts(file: Path) -> Counts:
         raise InputError(f"{file} does not run: {(str(error).strip() or repr(error)).splitlines()[0][:200]}") from error
     known = shapes(proto, values)
     layers = tuple(_layers(proto, known, values))
-    return Counts(sum(layer.params for layer in layers), sum(layer.macs for layer in layers), layers)
+    params, macs = sum(layer.params for layer in layers), sum(layer.macs for layer in layers)
+    unknown = Counter(node.op_type for node in proto.graph.node if node.op_type in _UNCOUNTED)
+    named = tuple(f"{operator}, {times} times" if times > 1 else operator for operator, times in unknown.items())
+    return Counts(params, macs, layers, _weight_bytes(proto), named)
 
 
-def load(file: Path) -> onnx.ModelProto:
-    """Read an ONNX file. Raises InputError when it is missing or damaged."""
-    if not file.is_file():
-        raise InputError(f"{file} is missing")
-    try:
-        proto = onnx.load(str(file))
-        if not proto.graph.node:
-            raise ValueError("it holds no nodes")
-        return proto
-    except Exception as error:  # protobuf's own exceptions, or a missing external data file
-        raise InputError(f"{file} is no ONNX file ({(str(error) or repr(error)).splitlines()[0][:200]})") from error
+def _weight_bytes(proto: onnx.ModelProto) -> dict[str, int]:
+    """All that the file stores, scales and shapes included, by dtype."""
+    found: dict[str, int] = {}
+    for tensor in proto.graph.initializer:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        found[str(dtype)] = found.get(str(dtype), 0) + math.prod(tensor.dims) * dtype.itemsize
+    return found
 
 
 def shapes(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
@@ -90,6 +103,16 @@ def node_macs(node: onnx.NodeProto, known: Shapes) -> int:
     return 0
 
 
+def _elementwise(node: onnx.NodeProto, values: Mapping[str, np.ndarray]) -> int:
+    """As in :mod:`sartor.measure.counts`: values written, read by what reduces, or seen by a pooling's windows."""
+    out = int(values[node.output[0]].size)
+    if node.op_type in ("MaxPool", "AveragePool", "LpPool"):
+        return out * math.prod(next((a.ints for a in node.attribute if a.name == "kernel_shape"), []))
+    if node.op_type in _REDUCING or node.op_type.startswith("Reduce"):
+        return max(out, max((int(values[name].size) for name in node.input if name in values), default=0))
+    return out if node.op_type in OVERWRITING else 0
+
+
 def _einsum(node: onnx.NodeProto, known: Shapes) -> int:
     equation = next(a.s.decode() for a in node.attribute if a.name == "equation").replace(" ", "")
     terms = equation.split("->")[0].split(",")
@@ -103,6 +126,10 @@ def _einsum(node: onnx.NodeProto, known: Shapes) -> int:
 
 def _layers(proto: onnx.ModelProto, known: Shapes, values: Mapping[str, np.ndarray]) -> Iterator[Layer]:
     owned = _parameters(proto)
+    stored_bytes = {
+        t.name: math.prod(t.dims) * onnx.helper.tensor_dtype_to_np_dtype(t.data_type).itemsize
+        for t in proto.graph.initializer
+    }
     through: dict[str, list[str]] = {}  # a dequantised or reshaped weight -> the stored tensor behind it
     # Quantisers first: files exist whose nodes are not in order, and these nodes read stored tensors directly.
     for node in sorted(proto.graph.node, key=lambda n: n.op_type not in _QUANTISERS):
@@ -110,11 +137,22 @@ def _layers(proto: onnx.ModelProto, known: Shapes, values: Mapping[str, np.ndarr
         if node.op_type in (*_QUANTISERS, "Identity", "Transpose", "Reshape") and read and len(node.output) == 1:
             through[node.output[0]] = read  # counted where it is used
             continue
-        params = sum(owned.pop(name) for name in dict.fromkeys(read))
+        params = sum(owned.pop(name, 0) for name in dict.fromkeys(read))
         macs = node_macs(node, known)
-        if macs or params:
-            value = values[node.output[0]]
-            yield Layer(node.name or node.output[0], node.op_type, macs, params, value.shape, int(value.nbytes))
+        value = values[node.output[0]]
+        view = node.op_type in VIEWS
+        yield Layer(
+            node.name or node.output[0],
+            node.op_type,
+            macs,
+            params,
+            value.shape,
+            int(value.nbytes),
+            elementwise=_elementwise(node, values),
+            read_bytes=0 if view else sum(int(values[name].nbytes) for name in node.input if name in values),
+            written_bytes=0 if view else sum(int(values[name].nbytes) for name in node.output if name in values),
+            weight_read_bytes=sum(stored_bytes.get(name, 0) for name in node.input),
+        )
 
 
 def _parameters(proto: onnx.ModelProto) -> dict[str, int]:

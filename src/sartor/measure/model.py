@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from sartor.errors import InputError
+from sartor.measure.counts import Counts, counts
 from sartor.measure.device import versions
 from sartor.measure.feeds import inputs
 from sartor.measure.file_of import exported, onnx_file
 from sartor.measure.graph_counts import graph_counts
+from sartor.measure.plan.onnx_file import plan_file
 from sartor.measure.profile import Node, profile
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
@@ -36,9 +38,12 @@ def measure_model(
     An ``.onnx`` file, a directory that holds ``model.onnx``, or a model of :func:`sartor.models.zoo.open_model`
     (``timm:NAME``, ``torchvision:NAME``, ``file.py:function``) that takes images.
 
-    Keys: model, params, macs, peak_activation_bytes, latency_ms, latency_p95_ms, latency_ci_ms (its median's, with
-    95 % confidence), target, threads, batch, size_bytes, input_shape, layers (what computes or has parameters), nodes
-    (where the time goes), timing, device, versions. Counts are of one example; ``batch`` is what is timed. With
+    Keys: model, params, macs, elementwise, read_bytes, written_bytes, weight_read_bytes, weight_bytes (by dtype) and
+    unknown (see :mod:`sartor.measure.counts`), peak_activation_bytes (the target's; ONNX Runtime's as it orders and
+    holds them, see :mod:`sartor.measure.memory`), planned_activation_bytes (one block that holds the best order found),
+    latency_ms, latency_p95_ms, latency_ci_ms (its median's, with 95 % confidence), target, threads, batch, size_bytes,
+    input_shape, layers (what computes, moves numbers or has parameters), nodes (where the time goes), timing, device,
+    versions. Counts are of one example; ``batch`` is what is timed. With
     ``latency_model``, a file of ``sartor profile-device``, nothing is timed: latency_ms and latency_ci_ms are
     predicted, ``known`` is the share of it that is made of parts which were timed by themselves. A target on which only
     so much fits adds misfits: what is too large.
@@ -53,9 +58,8 @@ def measure_model(
         time = partial(_predicted, runner=runner, model=read_latency_model(latency_model, target, threads))
     file = onnx_file(spec)
     if file is not None:
-        return _report(spec, file, asdict(graph_counts(file)), runner, time)
+        return _report(spec, file, graph_counts(file), runner, time)
     # Imported late: a bare .onnx file needs no torch.
-    from sartor.measure.counts import counts
     from sartor.models.zoo import open_model
 
     opened = open_model(spec)
@@ -63,22 +67,29 @@ def measure_model(
     counted = counts(module, shape)
     with tempfile.TemporaryDirectory() as folder:
         file = exported(module, shape, Path(folder) / "model.onnx")
-        return _report(spec, file, asdict(counted), runner, time)
+        return _report(spec, file, counted, runner, time)
 
 
 def _report(
-    spec: str, file: Path, counted: dict[str, Any], runner: Target, time: Callable[[Path], dict[str, dict[str, Any]]]
+    spec: str, file: Path, counted: Counts, runner: Target, time: Callable[[Path], dict[str, dict[str, Any]]]
 ) -> dict[str, Any]:
     timed = time(file)
     return {
         "model": spec,
-        "params": counted["params"],
-        "macs": counted["macs"],
+        "params": counted.params,
+        "macs": counted.macs,
+        "elementwise": counted.elementwise,
+        "read_bytes": counted.read_bytes,
+        "written_bytes": counted.written_bytes,
+        "weight_read_bytes": counted.weight_read_bytes,
+        "weight_bytes": counted.weight_bytes,
+        "unknown": list(counted.unknown),
         "peak_activation_bytes": memory_of(runner, file),
+        "planned_activation_bytes": plan_file(file).arena_bytes,
         **timed["latency"],
         "size_bytes": file.stat().st_size,
         "input_shape": list(next(inputs(file))[1]),
-        "layers": [{**layer, "output_shape": list(layer["output_shape"])} for layer in counted["layers"]],
+        "layers": [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in counted.layers],
         **timed["details"],
         **({"misfits": runner.misfits(file)} if isinstance(runner, Bounded) else {}),
         "device": device_of(runner),

@@ -21,7 +21,7 @@ import onnxruntime as ort
 
 from sartor.errors import InputError
 from sartor.measure.graph_counts import node_macs, shapes
-from sartor.measure.memory import optimised, tensors
+from sartor.measure.runnable import optimised, tensors
 from sartor.measure.timing import pinned
 
 _OVERHEAD = 4.0

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 from sartor.errors import InputError
-from sartor.measure.graph_counts import load, node_macs, shapes
-from sartor.measure.memory import tensors
+from sartor.measure.graph_counts import node_macs, shapes
+from sartor.measure.runnable import load, tensors
 
 _CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "QLinearConv": 3, "ConvInteger": 1, "ConvTranspose": 1}
 _PRODUCTS = {

@@ -23,8 +23,8 @@ import onnx
 from onnx import numpy_helper
 
 from sartor.errors import InputError
-from sartor.measure.graph_counts import load, node_macs
-from sartor.measure.memory import tensors
+from sartor.measure.graph_counts import node_macs
+from sartor.measure.runnable import load, tensors
 
 _ENTRYWISE = (
     "Relu LeakyRelu PRelu Elu Celu Selu Gelu Sigmoid HardSigmoid HardSwish Swish Mish Tanh Clip Softplus Erf "

@@ -11,8 +11,8 @@ from typing import Any
 import onnx
 
 from sartor.errors import InputError
-from sartor.measure.graph_counts import load
 from sartor.measure.memory import peak_activation_bytes
+from sartor.measure.runnable import load
 from sartor.measure.targets.mcu.boards import (
     BOARDS,
     CORES,

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from sartor.errors import InputError
-from sartor.measure.memory import peak_activation_bytes
+from sartor.measure.plan.onnx_file import plan_file
 from sartor.measure.runnable import load
 from sartor.measure.targets.mcu.boards import (
     BOARDS,
@@ -98,15 +98,18 @@ class Mcu(Simulated):
         return factor * (narrow if work.bits == 8 else wide), bound
 
     def peak_bytes(self, file: Path) -> int:
-        """The most bytes of activations alive at once where the sensor gives what the network takes: an input or output
-        that is a float only until it is quantised is not a float on a board. Raises InputError."""
+        """The bytes of one block that holds all activations, in the best order found, where the sensor gives what the
+        network takes: an input or output that is a float only until it is quantised is none on a board.
+
+        Raises InputError.
+        """
         proto = _without_edges(load(file))
         if proto is None:
-            return peak_activation_bytes(file)
+            return plan_file(file).arena_bytes
         with tempfile.TemporaryDirectory() as folder:
             inner = Path(folder) / file.name
             inner.write_bytes(proto.SerializeToString())
-            return peak_activation_bytes(inner)
+            return plan_file(inner).arena_bytes
 
     def flash_bytes(self, file: Path) -> int:
         """What the weights and biases take as they are stored; the graph is code, which ``RUNTIME_FLASH`` has."""

@@ -13,6 +13,7 @@ TARGETS = {
     "https": "sartor.measure.targets.remote:Https",
     "mcu": "sartor.measure.targets.mcu.target:Mcu",
     "systolic": "sartor.measure.targets.systolic:Systolic",
+    "openvino": "sartor.measure.targets.openvino:OpenVino",
 }
 """Name → the class whose ``open(settings, threads)`` makes it; imported when it is asked for: some need a package of
 their own."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 
-from contracts.target import SHAPE, TargetSuite, network
-from sartor.export.onnx import export_onnx
+from contracts.target import TargetSuite
 from sartor.measure.targets.named import open_target
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'sartor[openvino]'")

@@ -68,7 +68,8 @@ def main(target: str, threads: str, batch: str, file: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (available_bytes(), available_bytes()))
     runner = open_target(target, int(threads))
     assert isinstance(runner, Local), f"{target} does not run in this process"
-    runner.call(Path(file), int(batch))
+    with runner.running():
+        runner.call(Path(file), int(batch))
 
 
 if __name__ == "__main__":

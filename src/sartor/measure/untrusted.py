@@ -1,4 +1,4 @@
-"""What an ONNX file must be before any runtime opens it: whole, of bounded size, and reading nothing outside its folder.
+"""What an ONNX file must be before any runtime opens it: whole, of bounded size, reading nothing outside its folder.
 
 A file is data from anywhere: one that is damaged, or made to harm, must end in one line. What can be told without
 running it is told here, from the file: its bytes, its nodes (subgraphs and local functions counted as often as they
@@ -46,7 +46,7 @@ class Checked:
 
 
 def check(file: Path, batch: int = 1) -> Checked:
-    """Look at ``file`` without running it, its open batch being ``batch``. Raises InputError for one that is refused."""
+    """Look at ``file`` without running it, its open batch being ``batch``. Raises InputError where it is refused."""
     status = _status(file)
     return _checked(file, (status.st_mtime_ns, status.st_size, status.st_ino), batch)
 
@@ -253,7 +253,7 @@ def _known_operators(proto: onnx.ModelProto, file: Path) -> None:
         for node in body.node:
             if node.domain in _DEFAULT_DOMAINS and node.op_type not in local and not _schema(node.op_type):
                 raise InputError(
-                    f"{file}: node {called(node)} is a {node.op_type or 'nameless operator'}, which ONNX (opset {opset}) "
+                    f"{file}: node {called(node)} is a {node.op_type or 'nameless operator'}, which ONNX {opset} "
                     "does not have: replace that layer, or export it as operators that there are"
                 )
 
@@ -310,7 +310,7 @@ def _sizes(proto: onnx.ModelProto, file: Path, fed: int) -> str | None:
 
 
 def _work(node: onnx.NodeProto, shapes: Mapping[str, tuple[Shape, int]]) -> int:
-    """Multiply-accumulates of a node at most, or a generous guess: each value made reads a filter or the longest side."""
+    """Multiply-accumulates of a node, guessed generously: each value made reads a filter, or the longest side."""
     made = sum(math.prod(shapes[name][0]) for name in node.output if name in shapes)
     read = [shapes[name][0] for name in node.input if name in shapes]
     kernel = math.prod(next((a.ints for a in node.attribute if a.name == "kernel_shape"), ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +44,10 @@ class Local(abc.ABC):
     def outputs(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """What :meth:`run` gives."""
 
+    def running(self) -> contextlib.AbstractContextManager[object]:
+        """What must hold of this process while calls are made and run, such as torch's threads."""
+        return contextlib.nullcontext()
+
     def run(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See ``targets.target.Target``."""
         admit(file, self.name, self.threads)
@@ -76,7 +81,7 @@ class Local(abc.ABC):
             return []
         for file in files:
             admit(file, self.name, self.threads, batch)
-        with pinned(self.threads) as cpu:
+        with pinned(self.threads) as cpu, self.running():
             return interleaved(
                 [self.call(file, batch) for file in files],
                 reference(),
@@ -121,7 +126,7 @@ def reason(error: Exception) -> str:
 
 
 def lacking(runtime: str, file: Path, error: Exception) -> InputError | None:
-    """Where ``error`` names an operator of ``file``: the operator that ``runtime`` lacks, and the node that needs it."""
+    """Where ``error`` is of an operator that ``runtime`` lacks: which one, and the node of ``file`` that needs it."""
     words = set(re.findall(r"\w+", str(error)))
     for node in read(file).graph.node:
         if node.op_type in words and _LACKING.search(str(error)):

@@ -63,13 +63,20 @@ def main(target: str, threads: str, batch: str, file: str) -> None:
     from sartor.measure.targets.named import open_target
 
     seconds = int(float(os.environ.get(_LIMIT, LIMIT_S))) + 1
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds * int(threads), seconds * int(threads) + 5))
-    resource.setrlimit(resource.RLIMIT_DATA, (available_bytes(), available_bytes()))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_CPU, seconds * int(threads))
+    _limit(resource.RLIMIT_DATA, available_bytes())
     runner = open_target(target, int(threads))
     assert isinstance(runner, Local), f"{target} does not run in this process"
     with runner.running():
         runner.call(Path(file), int(batch))
+
+
+def _limit(kind: int, most: int) -> None:
+    """Never above what was allowed before."""
+    hard = resource.getrlimit(kind)[1]
+    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (allowed, hard))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def aten(file: Path, runtime: str, feeds: dict[str, np.ndarray]) -> nn.Module:
     """
     proto, expected = _folded(file, feeds)
     root = nn.Module()
-    graph = fx.Graph(root)
+    graph = fx.Graph()
     tracer = fx.proxy.GraphAppendingTracer(graph)
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
     values: dict[str, Any] = {}

@@ -73,10 +73,13 @@ class _Method(Runner):
         self._method = self._program.load_method("forward")
 
     def run(self, images: Tensors) -> np.ndarray:
-        return np.array(self._method.execute(list(images))[0])
+        return np.array(self._execute(list(images))[0])
 
     def bound(self, images: Tensors) -> Call:
-        return functools.partial(self._method.execute, list(images))
+        return functools.partial(self._execute, list(images))  # of this object, which keeps the program alive
+
+    def _execute(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
+        return self._method.execute(images)
 
 
 @functools.lru_cache

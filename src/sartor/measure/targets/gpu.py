@@ -105,7 +105,7 @@ class Cuda(Local):
                     f"{file} takes {feed.type} {feed.shape}, not {batch.dtype} {list(batch.shape)}"
                 ) from error
 
-    def latencies(self, files: Sequence[Path], **how: Any) -> list[Latency]:  # type: ignore[override]
+    def latencies(self, files: Sequence[Path], **how: Any) -> list[Latency]:
         """See ``targets.local.Local``; the device is the GPU."""
         return [
             dataclasses.replace(one, device=f"{_gpu()} beside {one.device}") for one in super().latencies(files, **how)

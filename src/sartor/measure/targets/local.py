@@ -138,4 +138,8 @@ def lacking(runtime: str, file: Path, error: Exception) -> InputError | None:
     return None
 
 
-_LACKING = re.compile(r"not a registered|not implement|implementation for|not support|unsupported|no converter", re.I)
+_LACKING = re.compile(
+    "not a registered|no op registered|no opset import|not implement|implementation for|not support|unsupported|"
+    "no converter|conversionfailure|converted",
+    re.IGNORECASE,
+)

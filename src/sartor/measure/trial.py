@@ -1,21 +1,19 @@
 """Running a file once in a process of its own, with an end: what ``untrusted.check`` could not tell from the file.
 
-``python -m sartor.measure.trial TARGET THREADS BATCH FILE`` is that process: it bounds its own memory and CPU time,
-loads the file with the target, calls it once, and says in one line what went wrong.
+``measure.targets.once`` is that process: it bounds its own memory and CPU time, loads the file with the target, calls it
+once, and says in one line what went wrong.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from sartor.errors import InputError, SartorError
-from sartor.machine import available_bytes
+from sartor.errors import InputError
 from sartor.measure.untrusted import check
 
 LIMIT_S = 60.0
@@ -39,8 +37,9 @@ def _tried(
     file: Path, version: tuple[int, int, int], target: str, threads: int, batch: int, why: str, limit_s: float
 ) -> None:
     """Once for each file and target: what raises is not remembered."""
-    command = [sys.executable, "-m", "sartor.measure.trial", target, str(threads), str(batch), str(file)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), _LIMIT: str(limit_s)}
+    limits = [target, str(threads), str(batch), str(int(limit_s) + 1), str(file)]
+    command = [sys.executable, "-m", "sartor.measure.targets.once", *limits]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired as error:
@@ -52,36 +51,3 @@ def _tried(
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise InputError(said[-1] if done.returncode == InputError.exit_code else f"{file} fails: {said[-1][:300]}")
-
-
-_LIMIT = "SARTOR_TRIAL_SECONDS"
-
-
-def main(target: str, threads: str, batch: str, file: str) -> None:
-    """The trial itself."""
-    from sartor.measure.targets.local import Local
-    from sartor.measure.targets.named import open_target
-
-    seconds = int(float(os.environ.get(_LIMIT, LIMIT_S))) + 1
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_CPU, seconds * int(threads))
-    _limit(resource.RLIMIT_DATA, available_bytes())
-    runner = open_target(target, int(threads))
-    assert isinstance(runner, Local), f"{target} does not run in this process"
-    with runner.running():
-        runner.call(Path(file), int(batch))
-
-
-def _limit(kind: int, most: int) -> None:
-    """Never above what was allowed before."""
-    hard = resource.getrlimit(kind)[1]
-    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(kind, (allowed, hard))
-
-
-if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except SartorError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)

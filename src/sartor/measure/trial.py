@@ -1,7 +1,7 @@
 """Running a file once in a process of its own, with an end: what ``untrusted.check`` could not tell from the file.
 
-``measure.targets.once`` is that process: it bounds its own memory and CPU time, loads the file with the target, calls it
-once, and says in one line what went wrong.
+``measure.targets.once`` is that process: it bounds its own memory and CPU time, loads the file with the target, calls
+it once, and says in one line what went wrong.
 """
 
 from __future__ import annotations

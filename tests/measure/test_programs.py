@@ -18,6 +18,7 @@ from sartor.compress.quantize import quantize_int8
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
 from sartor.measure.feeds import random_feeds
+from sartor.measure.targets import executorch, openvino
 from sartor.measure.targets.aten import aten
 from sartor.measure.targets.named import open_target
 from sartor.models.zoo import open_model
@@ -128,10 +129,13 @@ def test_an_attribute_is_kept_or_refused(kind: str, attributes: dict[str, object
 def test_what_is_not_installed_is_told_how_to(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (*(m for m in sys.modules if m.split(".")[0] == package), "openvino", "executorch", "ai_edge_litert"):
         monkeypatch.setitem(sys.modules, module, None)  # as Python marks what cannot be imported
-    for made in ("sartor.measure.targets.openvino", "sartor.measure.targets.executorch"):
-        sys.modules.pop(made, None)
+    remembered = (openvino._core, executorch._part)
+    for found in remembered:
+        found.cache_clear()
     with pytest.raises(InputError, match=rf"pip install 'sartor\[{package}\]'"):
         open_target(name)
+    for found in remembered:
+        found.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])

@@ -71,7 +71,6 @@ class EveryTarget:
         assert 0 <= latency.mad_ms <= latency.p95_ms
         assert latency.n >= 1
         assert latency.device
-        assert latency.ci_ms[0] <= latency.median_ms <= latency.ci_ms[1]
         json.dumps(latency.to_dict(), allow_nan=False)
 
     def test_no_files_no_latencies(self) -> None:
@@ -104,15 +103,9 @@ class TargetSuite(EveryTarget):
         assert latency.source == "measured"
         assert latency.n >= 20
         assert latency.warmup > 0
+
     def test_its_name_opens_it_again(self) -> None:
         assert open_target(self.target.name, self.target.threads) == self.target
-
-    def test_no_files_no_latencies(self) -> None:
-        assert self.target.latencies([]) == []
-
-    def test_a_batch_of_none_is_refused(self, files: dict[int, Path]) -> None:
-        with pytest.raises(InputError, match="batch of at least one"):
-            self.target.latency_ms(files[16], batch=0)
 
     @pytest.mark.alone
     def test_a_batch_is_timed_as_one_call(self, files: dict[int, Path]) -> None:

@@ -127,7 +127,8 @@ def test_an_attribute_is_kept_or_refused(kind: str, attributes: dict[str, object
     ("name", "package"), [("openvino", "openvino"), ("executorch", "executorch"), ("litert", "litert")]
 )
 def test_what_is_not_installed_is_told_how_to(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (*(m for m in sys.modules if m.split(".")[0] == package), "openvino", "executorch", "ai_edge_litert"):
+    roots = {"openvino", "executorch", "ai_edge_litert", "litert_torch"}
+    for module in {*roots, *(m for m in sys.modules if m.split(".")[0] in roots)}:
         monkeypatch.setitem(sys.modules, module, None)  # as Python marks what cannot be imported
     remembered = (openvino._core, executorch._part)
     for found in remembered:

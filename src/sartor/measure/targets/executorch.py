@@ -73,7 +73,7 @@ class _Method(Runner):
         self._method = self._program.load_method("forward")
 
     def run(self, images: Tensors) -> np.ndarray:
-        return np.array(self._execute(list(images))[0])
+        return self._execute(list(images))[0].numpy().copy()
 
     def bound(self, images: Tensors) -> Call:
         return functools.partial(self._execute, list(images))  # of this object, which keeps the program alive

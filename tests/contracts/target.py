@@ -22,6 +22,7 @@ from torch import nn
 
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
+from sartor.measure.targets.named import open_target
 from sartor.measure.targets.target import Target
 
 SHAPE = (3, 24, 24)
@@ -102,6 +103,19 @@ class TargetSuite(EveryTarget):
         assert latency.source == "measured"
         assert latency.n >= 20
         assert latency.warmup > 0
+
+    def test_its_name_opens_it_again(self) -> None:
+        assert open_target(self.target.name, self.target.threads) == self.target
+
+    @pytest.mark.alone
+    def test_a_batch_is_timed_as_one_call(self, files: dict[int, Path]) -> None:
+        """Unless another process is in the way each time."""
+        for _ in range(5):
+            one = self.target.latency_ms(files[64], runs=20, min_time_s=0.02)
+            many = self.target.latency_ms(files[64], runs=20, min_time_s=0.02, batch=32)
+            if many.median_ms > 4 * one.median_ms:
+                return
+        raise AssertionError(f"{one.median_ms} ms, {many.median_ms} ms")
 
     @pytest.mark.alone
     def test_more_work_takes_longer(self, files: dict[int, Path]) -> None:

@@ -39,10 +39,6 @@ def test_affinity_is_given_back(tmp_path: Path) -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_no_files_no_latencies() -> None:
-    assert OnnxRuntime(1).latencies([]) == []
-
-
 def test_an_unknown_target_names_the_known() -> None:
     assert open_target("onnxruntime", 1) == OnnxRuntime(1)
     with pytest.raises(InputError, match="choose one of onnxruntime"):
@@ -63,16 +59,6 @@ def test_settings_follow_the_name_and_reach_the_session(tmp_path: Path) -> None:
 def test_settings_that_there_are_not_are_told_with_those_there_are(settings: str) -> None:
     with pytest.raises(InputError, match=r"choose from optimisation=all\|extended"):
         open_target(f"onnxruntime:{settings}")
-
-
-@pytest.mark.alone
-def test_a_batch_is_timed_as_one_call(tmp_path: Path) -> None:
-    export_onnx(network(16), SHAPE, tmp_path / "m.onnx", draft=True)
-    one = OnnxRuntime(1).latency_ms(tmp_path / "m.onnx", runs=20, min_time_s=0.02)
-    many = OnnxRuntime(1).latency_ms(tmp_path / "m.onnx", runs=20, min_time_s=0.02, batch=32)
-    assert many.median_ms > 4 * one.median_ms
-    with pytest.raises(InputError, match="batch of at least one"):
-        OnnxRuntime(1).latency_ms(tmp_path / "m.onnx", batch=0)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10_000, 1.5])

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from sartor.errors import InputError
+from sartor.measure.untrusted import read
 
 
 def random_feeds(file: Path, batch: int = 1) -> dict[str, np.ndarray]:
@@ -22,12 +23,7 @@ def random_feeds(file: Path, batch: int = 1) -> dict[str, np.ndarray]:
 
 def inputs(file: Path, batch: int = 1) -> Iterator[tuple[str, tuple[int, ...], np.dtype]]:
     """Name, shape and type of each input of ``file``. Raises InputError as :func:`random_feeds` does."""
-    if not file.is_file():
-        raise InputError(f"{file} is missing")
-    try:
-        graph = onnx.load(str(file), load_external_data=False).graph
-    except Exception as error:  # protobuf's own
-        raise InputError(f"{file} is no ONNX file ({(str(error) or repr(error)).splitlines()[0][:200]})") from error
+    graph = read(file).graph
     stored = {tensor.name for tensor in graph.initializer}
     for value in graph.input:
         if value.name in stored:

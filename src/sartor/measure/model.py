@@ -21,6 +21,7 @@ from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
 from sartor.measure.targets.simulated import Simulated
 from sartor.measure.targets.target import Bounded, Target, device_of, memory_of
+from sartor.measure.trial import admit
 from sartor.measure.units.model import LatencyModel, read_latency_model
 
 
@@ -58,6 +59,7 @@ def measure_model(
         time = partial(_predicted, runner=runner, model=read_latency_model(latency_model, target, threads))
     file = onnx_file(spec)
     if file is not None:
+        admit(file)  # what is counted below is counted by running it
         return _report(spec, file, graph_counts(file), runner, time)
     # Imported late: a bare .onnx file needs no torch.
     from sartor.models.zoo import open_model

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,10 +16,15 @@ import onnxruntime as ort
 from sartor.errors import InputError
 from sartor.machine import cores
 from sartor.measure.timing import Call, Latency, interleaved, pinned
+from sartor.measure.trial import admit
+from sartor.measure.untrusted import called, read
 
 
 class Local(abc.ABC):
-    """A subclass says how a file is loaded and called; see ``targets.target.Target`` for the rest."""
+    """A subclass says how a file is loaded, called and run; see ``targets.target.Target`` for the rest.
+
+    Whatever file it gets was let in by ``measure.trial.admit`` before: no runtime opens what was not looked at.
+    """
 
     threads: int
     name: str
@@ -34,8 +41,17 @@ class Local(abc.ABC):
         """
 
     @abc.abstractmethod
+    def outputs(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """What :meth:`run` gives."""
+
+    def running(self) -> contextlib.AbstractContextManager[object]:
+        """What must hold of this process while calls are made and run, such as torch's threads."""
+        return contextlib.nullcontext()
+
     def run(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See ``targets.target.Target``."""
+        admit(file, self.name, self.threads)
+        yield from self.outputs(file, batches)
 
     def latency_ms(
         self, file: Path, *, runs: int = 200, min_time_s: float = 0.3, budget_s: float | None = None, batch: int = 1
@@ -63,7 +79,9 @@ class Local(abc.ABC):
             raise InputError("latency needs at least one run, a batch of at least one and a positive time budget")
         if not files:
             return []
-        with pinned(self.threads) as cpu:
+        for file in files:
+            admit(file, self.name, self.threads, batch)
+        with pinned(self.threads) as cpu, self.running():
             return interleaved(
                 [self.call(file, batch) for file in files],
                 reference(),
@@ -99,3 +117,29 @@ def reference() -> Call:
     session = ort.InferenceSession(_reference_file(), options, providers=["CPUExecutionProvider"])
     x = np.random.default_rng(1).standard_normal((1, 32, 16, 16)).astype(np.float32)
     return functools.partial(session.run, None, {"x": x})
+
+
+def reason(error: Exception) -> str:
+    """A runtime's own words, in one line."""
+    said = " ".join(str(error).split())
+    return said[:200] if said else type(error).__name__
+
+
+def lacking(runtime: str, file: Path, error: Exception) -> InputError | None:
+    """Where ``error`` is of an operator that ``runtime`` lacks: which one, and the node of ``file`` that needs it."""
+    words = set(re.findall(r"\w+", str(error)))
+    for node in read(file).graph.node:
+        if node.op_type in words and _LACKING.search(str(error)):
+            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            return InputError(
+                f"{runtime} has no operator {kind}, which node {called(node)} of {file} needs: replace that layer, or "
+                f"choose another target ({reason(error)})"
+            )
+    return None
+
+
+_LACKING = re.compile(
+    "not a registered|no op registered|no opset import|not implement|implementation for|not support|unsupported|"
+    "no converter|conversionfailure|converted",
+    re.IGNORECASE,
+)

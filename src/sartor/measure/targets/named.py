@@ -13,6 +13,12 @@ TARGETS = {
     "https": "sartor.measure.targets.remote:Https",
     "mcu": "sartor.measure.targets.mcu.target:Mcu",
     "systolic": "sartor.measure.targets.systolic:Systolic",
+    "openvino": "sartor.measure.targets.openvino:OpenVino",
+    "torch": "sartor.measure.targets.torch:Torch",
+    "executorch": "sartor.measure.targets.executorch:ExecuTorch",
+    "litert": "sartor.measure.targets.litert:LiteRt",
+    "cuda": "sartor.measure.targets.gpu:Cuda",
+    "tensorrt": "sartor.measure.targets.gpu:TensorRt",
 }
 """Name → the class whose ``open(settings, threads)`` makes it; imported when it is asked for: some need a package of
 their own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ import onnxruntime as ort
 
 from sartor.errors import InputError
 from sartor.measure.feeds import random_feeds
-from sartor.measure.targets.local import Local
-from sartor.measure.targets.settings import read_settings
+from sartor.measure.targets.local import Local, lacking, reason
+from sartor.measure.targets.settings import read_settings, with_settings
 from sartor.measure.timing import Call
 
 _LEVELS = {
@@ -22,7 +23,12 @@ _LEVELS = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
-SETTINGS = {"optimisation": tuple(_LEVELS), "arena": ("on", "off")}
+SETTINGS = {
+    "optimisation": tuple(_LEVELS),
+    "arena": ("on", "off"),
+    "precision": ("fp32", "bf16"),
+    "denormals": ("keep", "zero"),
+}
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,24 @@ class OnnxRuntime(Local):
     """ONNX Runtime's CPU provider with ``threads`` intra-op threads.
 
     ``optimisation``: of the graph, ``all`` as it is deployed, ``extended``, ``basic`` or ``off``. ``arena``: whether
-    activations come from an arena, which keeps what it took.
+    activations come from an arena, which keeps what it took. ``precision``: ``bf16`` multiplies fp32 matrices in bf16,
+    which the provider can do on ARM only. ``denormals``: whether numbers below 1e-38 are computed with or taken for
+    zero; they are slow on some CPUs.
     """
 
     threads: int = 1
     optimisation: str = "all"
     arena: str = "on"
+    precision: str = "fp32"
+    denormals: str = "keep"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision == "bf16" and platform.machine() not in ("aarch64", "arm64"):
+            raise InputError(
+                f"onnxruntime:precision=bf16 is for ARM: on {platform.machine()} its CPU provider multiplies in the "
+                "file's own precision; openvino:precision=bf16 may be what you look for"
+            )
 
     @classmethod
     def open(cls, settings: str, threads: int) -> OnnxRuntime:
@@ -45,9 +63,7 @@ class OnnxRuntime(Local):
     @property
     def name(self) -> str:  # type: ignore[override]
         """With the settings that are not the default."""
-        own = {"optimisation": self.optimisation, "arena": self.arena}
-        changed = ",".join(f"{key}={value}" for key, value in own.items() if value != SETTINGS[key][0])
-        return f"onnxruntime:{changed}" if changed else "onnxruntime"
+        return with_settings("onnxruntime", {key: getattr(self, key) for key in SETTINGS}, SETTINGS)
 
     def session(self, file: Path) -> ort.InferenceSession:
         """Load ``file``. Raises InputError when it is missing or ONNX Runtime refuses it."""
@@ -63,10 +79,15 @@ class OnnxRuntime(Local):
         # pool of one network must not take time from the next one in an interleaved round.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if self.threads == 1 else "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry("session.set_denormal_as_zero", "1" if self.denormals == "zero" else "0")
+        if self.precision == "bf16":
+            options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
         try:
             return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ORT raises its own untyped exceptions
-            raise InputError(f"{file} is no ONNX file that ONNX Runtime can run ({_reason(error)})") from error
+            raise lacking("ONNX Runtime", file, error) or InputError(
+                f"{file} is no ONNX file that ONNX Runtime can run ({reason(error)})"
+            ) from error
 
     def call(self, file: Path, batch: int) -> Call:
         """See ``targets.local.Local``."""
@@ -74,10 +95,10 @@ class OnnxRuntime(Local):
         try:
             session.run(None, feeds)
         except Exception as error:
-            raise InputError(f"{file} fails on batch-{batch} input: {_reason(error)}") from error
+            raise InputError(f"{file} fails on batch-{batch} input: {reason(error)}") from error
         return functools.partial(session.run, None, feeds)
 
-    def run(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def outputs(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The first output of ``file`` for each batch. Raises InputError when a batch does not fit the file."""
         session = self.session(file)
         feed = session.get_inputs()[0]
@@ -89,7 +110,3 @@ class OnnxRuntime(Local):
                 raise InputError(
                     f"{file} takes {feed.type} {feed.shape}, not {batch.dtype} {list(batch.shape)}"
                 ) from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -20,3 +20,9 @@ def read_settings(name: str, text: str, known: Mapping[str, tuple[str, ...]]) ->
             raise InputError(f"{name} has no setting {part!r}: choose from {offered or 'none: it has no settings'}")
         found[key] = value
     return found
+
+
+def with_settings(name: str, own: Mapping[str, str], known: Mapping[str, tuple[str, ...]]) -> str:
+    """``name`` and those of its ``own`` settings that are not the default: what ``open_target`` makes it of again."""
+    changed = ",".join(f"{key}={value}" for key, value in own.items() if value != known[key][0])
+    return f"{name}:{changed}" if changed else name

@@ -13,7 +13,12 @@ measure`` is ``measure_model``: ``sartor.measure`` is the package it lives in.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime, from 1.32 on, writes down what it is asked to run and sends it to its vendor, unless this is set before
+# it is imported. Nothing of Sartor's leaves the machine; who wants to send it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from sartor.compress.prune import prune

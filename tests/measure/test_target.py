@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -79,3 +81,12 @@ def test_open_sizes_beyond_the_batch_are_refused(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "open.onnx")
     with pytest.raises(InputError, match="every size but the batch fixed"):
         OnnxRuntime(1).latency_ms(tmp_path / "open.onnx")
+
+
+def test_nothing_is_sent_to_the_runtimes_vendor(tmp_path: Path) -> None:
+    """What ONNX Runtime would send it first puts into a file of its own, in the user's cache."""
+    code = "from sartor.measure.targets.local import reference; reference()()"
+    here = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code], env={**kept, **here}, check=True, timeout=120)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []

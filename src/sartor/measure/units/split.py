@@ -41,7 +41,10 @@ _SMALL = 16
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of a file. ``fed``: the tensors that it reads from other units; ``made``: those that others read."""
+    """One unit of a file. ``fed``: the tensors that it reads from other units; ``made``: those that others read.
+
+    ``values`` have the shapes and types of its tensors, and no numbers.
+    """
 
     nodes: tuple[onnx.NodeProto, ...]
     fed: tuple[str, ...]
@@ -185,9 +188,14 @@ def _unit(
         tuple(dict.fromkeys(name for name in read if name not in constants)),
         tuple(dict.fromkeys(made)),
         {name: constants[name] for name in dict.fromkeys(read) if name in constants},
-        {name: values[name] for name in {*read, *own} if name in values},
+        {name: _size_of(values[name]) for name in {*read, *own} if name in values},
         opset,
     )
+
+
+def _size_of(array: np.ndarray) -> np.ndarray:
+    """An array of the same shape and type that takes no memory: activations of many networks would take gigabytes."""
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
 
 
 def _readers(groups: Sequence[Sequence[onnx.NodeProto]]) -> dict[str, set[int]]:

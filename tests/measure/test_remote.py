@@ -441,6 +441,7 @@ def _lying(answer: Callable[[socket.socket], None], hello: bytes = json.dumps(HE
         {"median_ms": "fast"},
         {"median_ms": True},
         {"median_ms": 5.0},
+        {"ci_ms": [0.5, 0.9]},
         {"p95_ms": float("inf")},
         {"n": 0},
         {"n": 2.5},

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 
 from sartor.errors import InputError
@@ -93,6 +94,25 @@ def test_what_makes_no_sense_is_told_before_anything_is_timed(tmp_path: Path, mo
     with pytest.raises(InputError, match=words):
         profile_device(**{"out": "x.json", "networks": 5, "size": 8, "verbosity": 0, **arguments})
     assert not Path("x.json").exists()
+
+
+def test_a_file_from_elsewhere_is_looked_at_before_its_parts_are_told(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info
+    weight = onnx.TensorProto(name="w", dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value="../secret")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "w"], ["y"])],
+        "reaching",
+        [value("x", onnx.TensorProto.FLOAT, [1])],
+        [value("y", onnx.TensorProto.FLOAT, [1])],
+        [weight],
+    )
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_bytes(bytes(4))
+    file = tmp_path / "in" / "reaching.onnx"
+    file.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(InputError, match="outside of its folder"):
+        profile_device(tmp_path / "x.json", networks=5, size=8, like=[str(file)], verbosity=0)
 
 
 def test_the_profile_of_something_else_is_left_alone(profile: Path, tmp_path: Path) -> None:

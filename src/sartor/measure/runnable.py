@@ -43,7 +43,10 @@ def optimised(file: Path) -> onnx.ModelProto:
 
 
 def tensors(proto: onnx.ModelProto, file: Path) -> dict[str, np.ndarray]:
-    """Every computed tensor of ``proto`` on zeros of batch 1, by running it: right for operators of any domain."""
+    """Every computed tensor of ``proto`` on zeros of batch 1, by running it: right for operators of any domain.
+
+    ``file`` names it in errors. Raises InputError where it does not run.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     fed = {value.name: _zeros(value, file) for value in proto.graph.input}
@@ -53,8 +56,11 @@ def tensors(proto: onnx.ModelProto, file: Path) -> dict[str, np.ndarray]:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return {**fed, **dict(zip(names, session.run(names, fed), strict=True))}
+    try:
+        session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return {**fed, **dict(zip(names, session.run(names, fed), strict=True))}
+    except Exception as error:  # ORT raises its own untyped exceptions
+        raise InputError(f"{file} does not run: {(str(error).strip() or repr(error)).splitlines()[0][:200]}") from error
 
 
 def _zeros(value: onnx.ValueInfoProto, file: Path) -> np.ndarray:

@@ -56,6 +56,12 @@ def read(file: Path) -> onnx.ModelProto:
     return check(file).proto
 
 
+def elsewhere(file: Path) -> bool:
+    """Whether some of the weights of ``file`` lie in other files. Raises InputError where it is no ONNX file."""
+    proto = _parsed(file, _status(file).st_size)
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto))
+
+
 def called(node: onnx.NodeProto) -> str:
     """A node as people find it: its name, or what it makes."""
     return node.name or next(iter(node.output), "") or node.op_type

@@ -15,6 +15,7 @@ from sartor.measure.device import fingerprint, versions
 from sartor.measure.file_of import onnx_of
 from sartor.measure.targets.named import open_target
 from sartor.measure.targets.target import Target
+from sartor.measure.trial import admit
 from sartor.measure.units.model import LatencyModel
 from sartor.measure.units.rows import DeviceProfile, NetworkRow, counted, described, read_profile
 from sartor.measure.units.split import Unit, units
@@ -138,6 +139,7 @@ def _files(
     for place, spec in enumerate(like):
         file = folder / f"like{place}.onnx"
         with onnx_of(spec) as found:
+            admit(found)  # its parts are told by running it
             write_atomic(file, found.read_bytes())
         yield file
 

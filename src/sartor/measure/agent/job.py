@@ -12,16 +12,14 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import onnx
 
 from sartor.errors import InputError, SartorError
 from sartor.machine import available_bytes
 from sartor.measure.agent.wire import one_line, read_arrays, write_arrays
 from sartor.measure.targets.named import open_target
+from sartor.measure.untrusted import elsewhere
 
 _STARTING_S = 3.0
 """Of the time of a job, what starting this process and loading the files may take."""
@@ -36,7 +34,8 @@ def main() -> None:
     folder, files = Path(job["folder"]), [Path(file) for file in job["files"]]
     try:
         for file in files:
-            _check(file)
+            if elsewhere(file):
+                raise InputError(f"{file} keeps weights in other files: save it as one, an agent opens no others")
         target = open_target(job["target"], job["threads"])
         if job["do"] == "run":
             (folder / "outputs").write_bytes(
@@ -66,36 +65,6 @@ def _bound() -> None:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (available_bytes(), resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _check(file: Path) -> None:
-    """Raises InputError for a file that is no ONNX, and for one whose weights are elsewhere on this machine."""
-    try:
-        proto = onnx.load(str(file), load_external_data=False)
-    except Exception as error:  # protobuf's own
-        raise InputError(f"{file} is no ONNX file ({one_line(error, 80)})") from error
-    if not proto.graph.node:
-        raise InputError(f"{file} is no ONNX file (it holds no nodes)")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto)):
-        raise InputError(f"{file} keeps weights in other files: save it as one, an agent opens no others")
-
-
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    graphs = [proto.graph]
-    holders: list[Any] = [node for function in proto.functions for node in function.node]
-    while graphs or holders:
-        if graphs:
-            graph = graphs.pop()
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield from (sparse.values, sparse.indices)
-            holders.extend(graph.node)
-            continue
-        for attribute in holders.pop().attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            graphs.extend(g for g in (attribute.g, *attribute.graphs) if g.node or g.initializer)
 
 
 def _without_folder(text: str, files: list[Path]) -> str:

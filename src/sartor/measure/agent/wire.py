@@ -130,7 +130,8 @@ def _latency(row: Any, threads: int) -> Latency:
             raise Malformed(f"{name} is {one_line(known[name], 40)}, which no latency has")
     if known["cpu_mhz"] is not None and not _number(known["cpu_mhz"]):
         raise Malformed("the clock is no number")
-    if not 0 < known["ci_ms"][0] <= known["median_ms"] <= min(known["p95_ms"], known["ci_ms"][1] + known["p95_ms"]):
+    low, high = known["ci_ms"]
+    if not 0 < low <= known["median_ms"] <= min(high, known["p95_ms"]):
         raise Malformed(f"a median of {known['median_ms']} ms outside of its interval, or over the 95th percentile")
     if not all(type(known[name]) is int for name in ("n", "warmup", "threads")) or known["n"] < 1:
         raise Malformed("a latency of no samples")

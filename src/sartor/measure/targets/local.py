@@ -15,12 +15,13 @@ import onnxruntime as ort
 
 from sartor.errors import InputError
 from sartor.machine import cores
+from sartor.measure.targets.target import OneByOne, refuse_nonsense
 from sartor.measure.timing import Call, Latency, interleaved, pinned
 from sartor.measure.trial import admit
 from sartor.measure.untrusted import called, read
 
 
-class Local(abc.ABC):
+class Local(OneByOne, abc.ABC):
     """A subclass says how a file is loaded, called and run; see ``targets.target.Target`` for the rest.
 
     Whatever file it gets was let in by ``measure.trial.admit`` before: no runtime opens what was not looked at.
@@ -53,15 +54,6 @@ class Local(abc.ABC):
         admit(file, self.name, self.threads)
         yield from self.outputs(file, batches)
 
-    def latency_ms(
-        self, file: Path, *, runs: int = 200, min_time_s: float = 0.3, budget_s: float | None = None, batch: int = 1
-    ) -> Latency:
-        """Time calls of ``file`` on random input of its shape: ``runs`` calls and ``min_time_s`` at least.
-
-        ``budget_s`` bounds the seconds spent. Raises InputError for a file that cannot be run.
-        """
-        return self.latencies([file], runs=runs, min_time_s=min_time_s, budget_s=budget_s, batch=batch)[0]
-
     def latencies(
         self,
         files: Sequence[Path],
@@ -75,8 +67,7 @@ class Local(abc.ABC):
 
         ``budget_s`` bounds the seconds spent on each file.
         """
-        if runs < 1 or batch < 1 or (budget_s is not None and budget_s <= 0):
-            raise InputError("latency needs at least one run, a batch of at least one and a positive time budget")
+        refuse_nonsense(runs, batch, budget_s)
         if not files:
             return []
         for file in files:

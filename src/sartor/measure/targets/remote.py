@@ -39,6 +39,7 @@ from sartor.measure.agent.wire import (
     sha256_of,
     write_arrays,
 )
+from sartor.measure.targets.target import OneByOne, refuse_nonsense
 from sartor.measure.timing import Latency
 
 CONNECT_S = 10.0
@@ -73,7 +74,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Remote:
+class Remote(OneByOne):
     """See the module. ``cores``, ``device`` and the limits are what the agent said of itself when it was opened."""
 
     address: str
@@ -98,12 +99,6 @@ class Remote:
     def most_threads(self) -> int:
         return int(self._hello["cores"])
 
-    def latency_ms(
-        self, file: Path, *, runs: int = 200, min_time_s: float = 0.3, budget_s: float | None = None, batch: int = 1
-    ) -> Latency:
-        """See ``targets.target.Target``."""
-        return self.latencies([file], runs=runs, min_time_s=min_time_s, budget_s=budget_s, batch=batch)[0]
-
     def latencies(
         self,
         files: Sequence[Path],
@@ -116,8 +111,7 @@ class Remote:
         """See ``targets.target.Target``: one job of the agent's, so that the files are interleaved there."""
         if not files:
             return []
-        if runs < 1 or batch < 1 or (budget_s is not None and budget_s <= 0):
-            raise InputError("latency needs at least one run, a batch of at least one and a positive time budget")
+        refuse_nonsense(runs, batch, budget_s)
         named = self._named(files)
         hashes = [name for name, _ in named]
         asked = {

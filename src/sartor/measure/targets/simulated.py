@@ -16,11 +16,12 @@ import numpy as np
 from sartor.errors import InputError
 from sartor.measure.profile import Node
 from sartor.measure.targets.onnxruntime import OnnxRuntime
+from sartor.measure.targets.target import OneByOne, refuse_nonsense
 from sartor.measure.targets.work import Work, work_of
 from sartor.measure.timing import Latency
 
 
-class Simulated(abc.ABC):
+class Simulated(OneByOne, abc.ABC):
     """See ``targets.target.Target``."""
 
     threads: int
@@ -37,12 +38,6 @@ class Simulated(abc.ABC):
     def cycles(self, work: Work, batch: int = 1) -> tuple[float, str]:
         """The cycles of one node, and what bounds it: ``compute``, ``memory`` or ``overhead``."""
 
-    def latency_ms(
-        self, file: Path, *, runs: int = 200, min_time_s: float = 0.3, budget_s: float | None = None, batch: int = 1
-    ) -> Latency:
-        """See ``targets.target.Target``."""
-        return self.latencies([file], runs=runs, min_time_s=min_time_s, budget_s=budget_s, batch=batch)[0]
-
     def latencies(
         self,
         files: Sequence[Path],
@@ -53,8 +48,7 @@ class Simulated(abc.ABC):
         batch: int = 1,
     ) -> list[Latency]:
         """See ``targets.target.Target``. Nothing is timed: however many runs are asked for, one says all."""
-        if runs < 1 or batch < 1 or (budget_s is not None and budget_s <= 0):
-            raise InputError("latency needs at least one run, a batch of at least one and a positive time budget")
+        refuse_nonsense(runs, batch, budget_s)
         if self.threads != 1:
             raise InputError(f"{self.name} has one thread, not {self.threads}: leave out --threads")
         return [self._latency(sum(self.cycles(work, batch)[0] for work in work_of(file))) for file in files]

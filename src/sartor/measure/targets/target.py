@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from sartor.errors import InputError
 from sartor.measure.device import fingerprint
 from sartor.measure.memory import peak_activation_bytes
 from sartor.measure.timing import Latency
@@ -45,6 +46,31 @@ class Target(Protocol):
     def run(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The first output of ``file`` for each batch. Raises InputError for one that does not fit."""
         ...
+
+
+class OneByOne:
+    """For classes with ``latencies``: one file is several, of which there is one."""
+
+    def latency_ms(
+        self: Target,
+        file: Path,
+        *,
+        runs: int = 200,
+        min_time_s: float = 0.3,
+        budget_s: float | None = None,
+        batch: int = 1,
+    ) -> Latency:
+        """Time calls of ``file`` on random input of its shape: ``runs`` calls and ``min_time_s`` at least.
+
+        ``budget_s`` bounds the seconds spent. Raises InputError for a file that cannot be run.
+        """
+        return self.latencies([file], runs=runs, min_time_s=min_time_s, budget_s=budget_s, batch=batch)[0]
+
+
+def refuse_nonsense(runs: int, batch: int, budget_s: float | None) -> None:
+    """Raises InputError where nothing can be timed so."""
+    if runs < 1 or batch < 1 or (budget_s is not None and budget_s <= 0):
+        raise InputError("latency needs at least one run, a batch of at least one and a positive time budget")
 
 
 @runtime_checkable

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from sartor.errors import InputError
 from sartor.measure.graph_counts import node_macs, shapes
 from sartor.measure.runnable import load, tensors
 
@@ -64,12 +63,7 @@ class Work:
 def work_of(file: Path) -> tuple[Work, ...]:
     """What ``file`` asks for, in the order of its nodes. Raises InputError for a file that does not run."""
     proto = load(file)
-    try:
-        values = tensors(proto, file)
-    except InputError:
-        raise
-    except Exception as error:  # ORT raises its own untyped exceptions
-        raise InputError(f"{file} does not run: {(str(error).strip() or repr(error)).splitlines()[0][:200]}") from error
+    values = tensors(proto, file)
     known = shapes(proto, values)
     stored = {tensor.name for tensor in proto.graph.initializer}
     narrow = _narrow(proto, values)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
 
 
+@cache
 def layers() -> dict[str, int]:
     """Top-level name → its place, read from the one line of the design that has the arrows."""
     design = (ROOT / "docs" / "design.md").read_text()
@@ -29,6 +31,7 @@ def layers() -> dict[str, int]:
     return {name.strip(): place for place, group in enumerate(line.split("→")) for name in group.split(",")}
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Dotted module name → file, for all of src/sartor."""
     found = {}

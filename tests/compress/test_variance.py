@@ -31,7 +31,7 @@ def loss(net: nn.Module) -> float:
     return float(sum(sums)) / sum(len(y) for _, y in held_out())
 
 
-@pytest.mark.heavy
+@pytest.mark.claim
 def test_variance_based_pruning() -> None:
     """A third and more of the hidden units go, and nothing is trained after it: those that vary least, with their mean
     put into the next bias, cost less than the smallest weights do, and less than without their mean."""

@@ -72,9 +72,8 @@ SUM_TOLERANCE = 0.02
 """Of the gradient's length: both sides compute in bf16 where the machine does, in another order of memory."""
 
 
-def test_sandwich():
-    """BigNAS: largest on the labels, smallest and random ones distilled from it; the children of one training are as
-    good as networks trained alone for as many steps; without the smallest in every step the smallest is worse."""
+def test_sandwich_takes_the_largest_the_smallest_and_some_between():
+    """BigNAS: the largest on the labels, the smallest and random ones distilled from it."""
     rng, twin = random.Random(0), random.Random(0)
     for middle in (1, 2, 4):
         turns = sandwich(SPACE, rng, 0.5, middle=middle)
@@ -83,6 +82,11 @@ def test_sandwich():
         assert [turn.distil for turn in turns] == [False] + [True] * (middle + 1)
     assert step_error(small_space((4, 8)), partial(sandwich, middle=2)) < SUM_TOLERANCE
 
+
+@pytest.mark.claim
+def test_sandwich():
+    """BigNAS: the children of one training are as good as networks trained alone for as many steps; without the
+    smallest in every step the smallest is worse."""
     space = small_space((8, 16, 24))
     levels = [(8, 8), (8, 16), (16, 16), (16, 24), (24, 24)]
     children = [space.smallest().replace(**{"s0.width": a, "s1.width": b}) for a, b in levels]
@@ -103,9 +107,8 @@ def test_sandwich():
     assert with_rule > without
 
 
-def test_uniform_single_path():
-    """SPOS: one arch a step on the labels, every option as often as any other; with batch-norm statistics of their own
-    the subnets rank like networks trained alone, without they are lost."""
+def test_single_paths_are_uniform():
+    """SPOS: one arch a step on the labels, every option as often as any other."""
     counted: dict[str, Counter] = {choice.name: Counter() for choice in SPACE.choices}
     pairs: Counter = Counter()
     rng = random.Random(0)
@@ -122,6 +125,11 @@ def test_uniform_single_path():
     table = [[pairs[op, width] for width in sorted(counted["s1.width"])] for op in OPERATORS]
     assert stats.chi2_contingency(table).pvalue > 0.01  # choices are drawn independently
 
+
+@pytest.mark.claim
+def test_uniform_single_path():
+    """SPOS: with batch-norm statistics of their own the subnets rank like networks trained alone, without they are
+    lost; evolution over them finds the best within a limit."""
     space = small_space((2, 4, 6, 8, 16), stem=(4, 8))
     net = supernet(space, uniform_single_path, 300)
     archs = list(space.every())
@@ -190,7 +198,7 @@ def test_progressive_shrinking():
     assert answers[0] < answers[1]
 
 
-def test_multi_arch():
+def test_several_archs_share_the_batch_of_a_step():
     """ViT-ResNAS: several archs a step, each on its part of the batch; the gradient is the sum of separate passes."""
     for archs in (1, 2, 4, 5):
         rng, twin = random.Random(1), random.Random(1)
@@ -207,7 +215,10 @@ def test_multi_arch():
     # Fewer images than archs: those without an image sit out.
     assert step_error(small_space((4, 8, 16)), partial(multi_arch, archs=5), n=3) < SUM_TOLERANCE
 
-    # In as many epochs four archs a step rank better than one: the mean over seeds, one of them has too much noise.
+
+@pytest.mark.claim
+def test_multi_arch():
+    """ViT-ResNAS: in as many epochs four archs a step rank better than one. The mean over seeds: one is noise."""
     space, draw = small_space((2, 4, 8, 16), stem=(4, 8)), random.Random(1)
     sample = list(dict.fromkeys(space.sample(draw) for _ in range(16)))
     separate = np.mean([[alone(arch, 100, seed) for arch in sample] for seed in (0, 1)], axis=0)

@@ -252,7 +252,7 @@ def test_photographs(data_dir: Path, tmp_path: Path) -> None:
     source = data_dir / "hymenoptera"
     if not source.is_dir():
         pytest.skip(f"no hymenoptera in {data_dir}")
-    run = sartor.fit(source, time_s=60, max_latency_ms=50.0, out=tmp_path / "run", verbosity=0)
+    run = sartor.fit(source, time_s=40, max_latency_ms=50.0, out=tmp_path / "run", verbosity=0)
     assert run is not None
     photos = sorted((source / "val" / "bees").iterdir())[:8]
     for record in run.front:

@@ -41,7 +41,9 @@ def test_resuming_after_a_kill_at_any_step_is_bit_identical(tmp_path: Path, reci
 
     whole = go(tmp_path / "whole")
     keys = set(decided)
-    for kill in range(35):
+    for kill in (
+        range(35) if recipe is ADAMW else (0, 1, 2, 3, 4, 5, 13, 30, 34)
+    ):  # each step of one; each kind of them all
         checkpoint = tmp_path / f"{kill}"
         with pytest.raises(Killed):
             go(checkpoint, check_stop=killed_after(kill))

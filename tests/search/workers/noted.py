@@ -163,7 +163,7 @@ def join(
 
 def ended(*processes: subprocess.Popen[bytes]) -> list[str]:
     """What each wrote on its standard error, once it has ended well."""
-    said = [process.communicate(timeout=120)[1].decode() for process in processes]
+    said = [process.communicate(timeout=300)[1].decode() for process in processes]
     assert [p.returncode for p in processes] == [0] * len(processes), said
     return said
 

@@ -80,12 +80,13 @@ def test_files_that_hold_no_searches(tmp_path: Path, content: str, said: str):
         {"best_so_far": 3},
         {"seed": "first"},
         {"seed": None},
+        {"seed": float("inf")},
         {"problem": {"name": "x"}},
         {"problem": None},
     ],
 )
 def test_damaged_searches_are_refused_in_one_line(runs, tmp_path: Path, change: dict[str, Any]):
-    write_json(tmp_path / "runs.json", [runs[0] | change])
+    (tmp_path / "runs.json").write_text(json.dumps([runs[0] | change]))  # with what is no JSON, as others write it
     with pytest.raises(InputError, match="cannot be audited") as error:
         read_searches_of(tmp_path / "runs.json")
     assert "\n" not in str(error.value)

@@ -70,7 +70,7 @@ class Problem:
                 float(value["near"]),
                 {str(m): float(limit) for m, limit in value["limits"].items()},
             )
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise InputError(f"not a problem that was searched: {error!r}") from error
         if not objectives:
             raise InputError("not a problem that was searched: it has no objective")

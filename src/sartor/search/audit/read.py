@@ -68,7 +68,7 @@ def read_json_runs(path: Path) -> Searched:
         raise InputError(f"{path} holds no search: the contest was stopped before the first one ended")
     try:
         return traces_of(value)
-    except (InputError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (InputError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         said = f"{error} is missing" if isinstance(error, KeyError) else error
         fix = "write it again with `sartor search --json`, without fidelities"
         raise InputError(f"{path} cannot be audited ({said}): {fix}") from error

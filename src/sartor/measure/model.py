@@ -15,11 +15,9 @@ from sartor.measure.device import versions
 from sartor.measure.feeds import inputs
 from sartor.measure.file_of import exported, onnx_file
 from sartor.measure.graph_counts import graph_counts
+from sartor.measure.layers.measured import explained
 from sartor.measure.plan.onnx_file import plan_file
-from sartor.measure.profile import Node, profile
-from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
-from sartor.measure.targets.simulated import Simulated
 from sartor.measure.targets.target import Bounded, Target, device_of, memory_of
 from sartor.measure.trial import admit
 from sartor.measure.units.model import LatencyModel, read_latency_model
@@ -91,7 +89,7 @@ def _report(
         **timed["latency"],
         "size_bytes": file.stat().st_size,
         "input_shape": list(next(inputs(file))[1]),
-        "layers": [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in counted.layers],
+        "modules": [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in counted.layers],
         **timed["details"],
         **({"misfits": runner.misfits(file)} if isinstance(runner, Bounded) else {}),
         "device": device_of(runner),
@@ -109,15 +107,7 @@ def _timed(file: Path, *, runner: Target, runs: int, batch: int) -> dict[str, di
         "threads": runner.threads,
         "batch": batch,
     }
-    nodes = [node.to_dict() for node in _nodes(runner, file)]
-    return {"latency": found, "details": {"nodes": nodes, "timing": latency.to_dict()}}
-
-
-def _nodes(runner: Target, file: Path) -> tuple[Node, ...]:
-    """Where the time goes; nothing of a machine elsewhere, whose nodes are not this one's."""
-    if isinstance(runner, Simulated):
-        return runner.nodes(file)
-    return profile(file, threads=runner.threads) if isinstance(runner, Local) else ()
+    return {"latency": found, "details": {**explained(file, runner).to_dict(), "timing": latency.to_dict()}}
 
 
 def _predicted(file: Path, *, runner: Target, model: LatencyModel) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,96 @@
+"""The best rates of a target, by small files: some only multiply, one only moves.
+
+Arithmetic is a matrix product's and a convolution's, whichever is faster: runtimes have kernels of their own for each.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from sartor.measure.layers.layer import Roof
+from sartor.measure.targets.target import Target
+
+SIDE = 512
+"""Of a square matrix product: its three matrices are in a core's own cache, and there is work for many threads."""
+CHANNELS, PIXELS = 64, 56
+"""Of the convolution, 3x3: as most of them are in the networks that such kernels were written for."""
+MOVED = 2**23
+"""Values that are read, and written: 64 MB, which no cache of a small machine holds."""
+RUNS, MIN_TIME_S, BUDGET_S = 15, 0.05, 1.0
+
+
+def roof(target: Target) -> Roof:
+    """Of ``target`` with its threads. Raises InputError where it runs none of the files.
+
+    The lower end of what each file's median lies between: a roof is a best case.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for graph in (_product(), _convolution(), _product_int8(), _move()):
+            opset = [helper.make_opsetid("", 18)]
+            files.append(Path(folder) / f"{graph.name}.onnx")
+            onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), files[-1])
+        product, convolution, product_int8, move = (
+            latency.ci_ms[0] / 1e3
+            for latency in target.latencies(files, runs=RUNS, min_time_s=MIN_TIME_S, budget_s=BUDGET_S)
+        )
+    best = max(SIDE**3 / product, 9 * CHANNELS**2 * PIXELS**2 / convolution)
+    return Roof(best, 2 * 4 * MOVED / move, SIDE**3 / product_int8)
+
+
+def _product() -> onnx.GraphProto:
+    weight = np.random.default_rng(0).standard_normal((SIDE, SIDE)).astype(np.float32)
+    return helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "product",
+        [_value("x", [SIDE, SIDE])],
+        [_value("y", [SIDE, SIDE])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+
+
+def _convolution() -> onnx.GraphProto:
+    shape = [1, CHANNELS, PIXELS, PIXELS]
+    weight = np.random.default_rng(0).standard_normal((CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+    return helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+        "convolution",
+        [_value("x", shape)],
+        [_value("y", shape)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+
+
+def _product_int8() -> onnx.GraphProto:
+    """As quantised files have it: quantisers around a product, of 8 bits from outside to inside."""
+    weight = np.random.default_rng(0).integers(-100, 100, (SIDE, SIDE)).astype(np.int8)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["wide"]),
+        helper.make_node("DequantizeLinear", ["w", "scale", "none"], ["weight"]),
+        helper.make_node("MatMul", ["wide", "weight"], ["product"]),
+        helper.make_node("QuantizeLinear", ["product", "scale", "zero"], ["y"]),
+    ]
+    held = [("w", weight), ("scale", np.float32(0.01)), ("zero", np.uint8(128)), ("none", np.int8(0))]
+    return helper.make_graph(
+        nodes,
+        "product_int8",
+        [_value("x", [SIDE, SIDE], TensorProto.UINT8)],
+        [_value("y", [SIDE, SIDE], TensorProto.UINT8)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in held],
+    )
+
+
+def _move() -> onnx.GraphProto:
+    shape = [1, MOVED]
+    return helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"])], "move", [_value("x", shape)], [_value("y", shape)]
+    )
+
+
+def _value(name: str, shape: list[int], dtype: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, shape)

@@ -20,7 +20,8 @@ class Layer:
     ``name``: where its weights live (``layer1.0.conv1``), else its first node's name. ``operator``: what it runs, the
     anchor first (``Conv+Add+Relu``). ``bytes``: what it moves at least, activations read and written and weights read,
     each once. ``time_ms``: in place where the target tells it, else by itself. ``share``: of the layers' sum.
-    ``bound``: ``compute``, ``memory`` or ``overhead``. ``least_ms``: at the roof.
+    ``bound``: ``compute``, ``memory`` or ``overhead``. ``least_ms``: at the roof. ``bits``: of what it
+    multiplies, which says under whose peak it is.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Layer:
     share: float
     bound: str
     least_ms: float
+    bits: int = 32
 
     @property
     def intensity(self) -> float:
@@ -61,18 +63,18 @@ class Roof:
         """The intensity from which arithmetic takes longer than traffic, in multiply-accumulates a byte."""
         return self.peak_macs_per_s / self.bytes_per_s
 
-    def peak(self, *, int8: bool = False) -> float:
+    def peak(self, bits: int = 32) -> float:
         """Multiply-accumulates a second."""
-        return self.int8_macs_per_s if int8 and self.int8_macs_per_s else self.peak_macs_per_s
+        return self.int8_macs_per_s if bits == 8 and self.int8_macs_per_s else self.peak_macs_per_s
 
-    def least_ms(self, macs: int, bytes: int, *, int8: bool = False) -> float:
-        return max(macs / self.peak(int8=int8), bytes / self.bytes_per_s) * 1e3
+    def least_ms(self, macs: int, bytes: int, bits: int = 32) -> float:
+        return max(macs / self.peak(bits), bytes / self.bytes_per_s) * 1e3
 
-    def bound(self, macs: int, bytes: int, time_ms: float, *, int8: bool = False) -> str:
+    def bound(self, macs: int, bytes: int, time_ms: float, bits: int = 32) -> str:
         """What explains ``time_ms`` best."""
-        if time_ms > OVERHEAD * self.least_ms(macs, bytes, int8=int8):
+        if time_ms > OVERHEAD * self.least_ms(macs, bytes, bits):
             return "overhead"
-        return "compute" if macs / self.peak(int8=int8) >= bytes / self.bytes_per_s else "memory"
+        return "compute" if macs / self.peak(bits) >= bytes / self.bytes_per_s else "memory"
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "ridge": self.ridge}

@@ -89,7 +89,7 @@ def _layers(timed: Sequence[tuple[Unit, float, str]], under: Roof) -> tuple[Laye
 
 
 def _layer(unit: Unit, ms: float, share: float, bound: str, under: Roof) -> Layer:
-    moved, int8 = _moved(unit), _int8(unit)
+    moved, bits = _moved(unit), _bits(unit)
     output = unit.values[(unit.made or unit.nodes[-1].output)[-1]]
     return Layer(
         name=_name(unit),
@@ -100,8 +100,9 @@ def _layer(unit: Unit, ms: float, share: float, bound: str, under: Roof) -> Laye
         weight_bytes=unit.weight_bytes,
         time_ms=ms,
         share=share,
-        bound=bound or under.bound(unit.macs, moved, ms, int8=int8),
-        least_ms=under.least_ms(unit.macs, moved, int8=int8),
+        bound=bound or under.bound(unit.macs, moved, ms, bits),
+        least_ms=under.least_ms(unit.macs, moved, bits),
+        bits=bits,
     )
 
 
@@ -130,10 +131,10 @@ def _moved(unit: Unit) -> int:
     return read + unit.written_bytes
 
 
-def _int8(unit: Unit) -> bool:
-    """Whether what multiplies in it works on 8 bits."""
+def _bits(unit: Unit) -> int:
+    """Of what its anchor works on."""
     anchor = _anchor(unit)
     if any(part in anchor.op_type for part in _QUANTISED):
-        return True
+        return 8
     dequantised = {node.output[0] for node in unit.nodes if node.op_type == "DequantizeLinear"}
-    return len(anchor.input) > 1 and all(name in dequantised for name in anchor.input[:2])
+    return 8 if len(anchor.input) > 1 and all(name in dequantised for name in anchor.input[:2]) else 32

@@ -6,12 +6,14 @@ Arithmetic is a matrix product's and a convolution's, whichever is faster: runti
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from sartor.errors import InputError
 from sartor.measure.layers.layer import Roof
 from sartor.measure.targets.target import Target
 
@@ -28,18 +30,26 @@ RUNS, MIN_TIME_S, BUDGET_S = 10, 0.02, 0.5
 
 
 def roof(target: Target) -> Roof:
-    """Of ``target`` with its threads. Raises InputError where it runs none of the files."""
+    """Of ``target`` with its threads. Raises InputError where it cannot run the first three files."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
-        for graph in (_product(), _convolution(), _product_int8(), _move()):
+        for graph in (_product(), _convolution(), _move(), _product_int8()):
             opset = [helper.make_opsetid("", 18)]
             files.append(Path(folder) / f"{graph.name}.onnx")
             onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), files[-1])
-        times = target.latencies(files * TURNS, runs=RUNS, min_time_s=MIN_TIME_S, budget_s=BUDGET_S)
-    best = (min(latency.median_ms for latency in times[place :: len(files)]) / 1e3 for place in range(len(files)))
-    product, convolution, product_int8, move = best
+        product, convolution, move = _best(files[:3], target)
+        try:
+            (product_int8,) = _best(files[3:], target)
+        except InputError:  # a target without 8 bits
+            product_int8 = None
     peak = max(SIDE**3 / product, 9 * CHANNELS**2 * PIXELS**2 / convolution)
-    return Roof(peak, 2 * 4 * MOVED / move, SIDE**3 / product_int8)
+    return Roof(peak, 2 * 4 * MOVED / move, SIDE**3 / product_int8 if product_int8 else None)
+
+
+def _best(files: Sequence[Path], target: Target) -> list[float]:
+    """Seconds of a call of each of ``files``."""
+    times = target.latencies([*files] * TURNS, runs=RUNS, min_time_s=MIN_TIME_S, budget_s=BUDGET_S)
+    return [min(latency.median_ms for latency in times[place :: len(files)]) / 1e3 for place in range(len(files))]
 
 
 def _product() -> onnx.GraphProto:

@@ -7,9 +7,10 @@ profile down takes it some microseconds a kernel, which are outside of the kerne
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,20 @@ from sartor.measure.runnable import load
 from sartor.measure.targets.local import reason
 from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.measure.timing import pinned
+from sartor.measure.units.split import FOLLOWERS
 
 RUNS, WARMUP = 30, 5
+_Kernel = tuple[str, str, str]
+"""Name, operator, number."""
+_BLOCKED = "com.microsoft.nchwc"
+"""The runtime's own layout: channels in blocks."""
 _LAYOUT = "_nchwc"
-"""With it ends the name of a kernel in the runtime's own layout; before it stands the tensor that it makes."""
+"""With it ends the name of a kernel in that layout; before it stands the tensor that it makes."""
 _BLOCKED_NORM = "_bn"
 """Comes before ``_LAYOUT`` where a batch norm runs as a convolution."""
+_AGAIN = re.compile(r"_token_\d+$")
+"""What the runtime writes behind a name that it takes for another node."""
+_ON_8_BITS = "QLinear"
 _KERNEL = "_kernel_time"
 _CUT = 0.5
 """The profile leaves out what is less than a microsecond: on average a half of one."""
@@ -48,30 +57,49 @@ def kernels(file: Path, target: OnnxRuntime, *, runs: int = RUNS) -> tuple[Node,
                 raise InputError(f"{file} fails on batch-1 input: {reason(error)}") from error
             events = json.loads(Path(session.end_profiling()).read_text())
         optimised = onnx.load(str(kept))
+    times = _times(events)
     made = _made(optimised, load(file))
+    tensors = [made.get(ran.output[0], ()) if ran else () for ran in _ran(optimised, times)]
+    return tuple(
+        Node(name, op, float(np.median(seconds[WARMUP:] or seconds)) * 1e3, tuple(makes))
+        for ((name, op, _), seconds), makes in zip(times.items(), tensors, strict=True)
+    )
+
+
+def _ran(optimised: onnx.ModelProto, kernels: Collection[_Kernel]) -> list[onnx.NodeProto | None]:
+    """The node of each kernel: the file that runs has its nodes in the order of running. Where another order was taken,
+    by name, which not every node has."""
+    nodes = list(optimised.graph.node)
+    if [node.op_type for node in nodes] == [op for _, op, _ in kernels]:
+        return [*nodes]
     there: dict[str, deque[onnx.NodeProto]] = defaultdict(deque)
-    for node in optimised.graph.node:
+    for node in nodes:
         there[node.name].append(node)
-    found = []
-    for (name, op, _), times in _times(events).items():
-        ran = there[name].popleft() if there[name] else None
-        tensors = made.get(ran.output[0], ()) if ran is not None else ()
-        found.append(Node(name, op, float(np.median(times[WARMUP:] or times)) * 1e3, tensors))
-    return tuple(found)
+    return [there[name].popleft() if there[name] else None for name, _, _ in kernels]
 
 
 def _made(optimised: onnx.ModelProto, original: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
-    """The first output of each kernel → the tensors of the file that it makes, or that what reads it makes."""
+    """The first output of each kernel → the tensors of the file that it makes.
+
+    Of one that makes none by any name: where it works on single entries, those of what it works on, as units have it;
+    else those of what reads it, since it moves numbers to where that one needs them.
+    """
     nodes = {node.name: node for node in original.graph.node if node.name}
     tensors = {name for node in original.graph.node for name in node.output if name}
     found: dict[str, tuple[str, ...]] = {}
+    home: dict[str, str] = {}  # any output → the first one of its kernel
+    for node in optimised.graph.node:
+        made = _named(node, nodes, tensors)
+        before = next((home[name] for name in node.input if name in home), None)
+        if not made and before is not None and node.op_type.removeprefix(_ON_8_BITS) in FOLLOWERS:
+            made = found[before]
+        found[node.output[0]] = made
+        home |= dict.fromkeys(node.output, node.output[0])
     readers: dict[str, str] = {}
     for node in reversed(optimised.graph.node):
-        made = _named(node, nodes, tensors)
-        if not made:
-            made = next((found[readers[name]] for name in node.output if name in readers), ())
-        found[node.output[0]] = made
-        readers |= dict.fromkeys(filter(None, node.input), node.output[0])
+        if not found[node.output[0]]:
+            found[node.output[0]] = next((found[readers[name]] for name in node.output if name in readers), ())
+        readers |= dict.fromkeys(node.input, node.output[0])
     return found
 
 
@@ -79,21 +107,21 @@ def _named(kernel: onnx.NodeProto, nodes: Mapping[str, onnx.NodeProto], tensors:
     """By its own outputs; by its name, where the layout is the runtime's own; by the node it was made of."""
     if known := tuple(name for name in kernel.output if name in tensors):
         return known
-    plain = kernel.name.removesuffix(_LAYOUT)
-    if plain != kernel.name:
-        for name in (plain, plain.removesuffix(_BLOCKED_NORM)):
-            if name in tensors:
-                return (name,)
-    node = nodes.get(kernel.name)
-    return () if node is None else tuple(name for name in node.output if name in tensors)
+    plain = _AGAIN.sub("", kernel.name).removesuffix(_LAYOUT)
+    for name in (plain, plain.removesuffix(_BLOCKED_NORM)):
+        if name in nodes:
+            return tuple(made for made in nodes[name].output if made)
+        if name in tensors and kernel.domain == _BLOCKED:
+            return (name,)
+    return ()
 
 
-def _times(events: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], list[float]]:
+def _times(events: Iterable[Mapping[str, Any]]) -> dict[_Kernel, list[float]]:
     """Seconds of each call of each kernel, in the order of the first ones.
 
     A kernel that ran inside of another one, in the body of a loop, is a part of that one's time.
     """
-    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    found: dict[_Kernel, list[float]] = defaultdict(list)
     calls = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(_KERNEL)]
     end = -1.0
     for event in sorted(calls, key=lambda e: (e["ts"], -e["dur"])):

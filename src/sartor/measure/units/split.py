@@ -136,7 +136,7 @@ def united(groups: Sequence[Sequence[Unit]], results: Collection[str]) -> list[U
 def _united(place: int, group: Sequence[Unit], readers: Mapping[str, set[int]], results: Collection[str]) -> Unit:
     made = [name for unit in group for name in unit.made]
     return Unit(
-        tuple(node for unit in group for node in unit.nodes),
+        tuple({node.output[0]: node for unit in group for node in unit.nodes}.values()),
         tuple(dict.fromkeys(name for unit in group for name in unit.fed if name not in made)),
         tuple(name for name in made if name in results or readers[name] - {place}),
         {name: tensor for unit in group for name, tensor in unit.held.items()},
@@ -152,8 +152,11 @@ def _split(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> Iterator
     home: dict[str, int] = {}  # a computed tensor → its unit
     made_at: dict[str, int] = {}  # a computed tensor → the number of its node
     dequantisers: dict[str, onnx.NodeProto] = {}
+    weights: dict[str, onnx.NodeProto] = {}  # what is stored in 8 bits is read in 8 bits
     for number, node in enumerate(proto.graph.node):
         computed = [name for name in node.input if name in home or name in inputs or name in dequantisers]
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            weights[node.output[0]] = node
         if not computed:  # of constants alone: folded before anything runs
             for name in filter(None, node.output):
                 held = values.get(name)
@@ -165,12 +168,13 @@ def _split(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> Iterator
             continue
         latest = max((name for name in computed if name in home), key=made_at.__getitem__, default=None)
         through = [name for name in computed if name in dequantisers]
+        stored = [weights[name] for name in dict.fromkeys(node.input) if name in weights]
         if node.op_type in FOLLOWERS and latest is not None and not through:
             place = home[latest]
         else:
             place = len(groups)
             groups.append([dequantisers[name] for name in dict.fromkeys(through)])
-        groups[place].append(node)
+        groups[place] += [*stored, node]
         for name in filter(None, node.output):
             home[name], made_at[name] = place, number
     results = {value.name for value in proto.graph.output}

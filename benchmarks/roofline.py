@@ -2,9 +2,9 @@
 
     python benchmarks/roofline.py [--networks NAME,…] [--threads 1] [--json]
 
-Networks are as ONNX Runtime runs them, each exported once; ``:int8`` quantises it. The latency is measured without any
-profile, once before and once after the layers are, and the mean of the two is compared: a machine that changes meanwhile
-shows in their difference. Layers are taken as they are, and nothing is scaled to fit.
+Networks are as ONNX Runtime runs them; ``:int8`` quantises one. The latency is measured without any
+profile, once before and once after the layers are, and the mean of the two is compared: a machine that changes
+meanwhile shows in their difference. Layers are taken as they are, and nothing is scaled to fit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The kernels that ONNX Runtime runs for a file, in place, with the tensors of the file that each of them makes.
 
-The runtime's own profile times every kernel inside of the whole network, with the caches as they are there. Writing the
-profile down takes it some microseconds a kernel, which are outside of the kernels' times.
+The runtime's own profile times every kernel inside of the whole network, with the caches as they are there; what
+watching adds is taken off (``toll``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import onnx
 from sartor.errors import InputError
 from sartor.measure.feeds import random_feeds
 from sartor.measure.layers.node import Node
+from sartor.measure.layers.toll import CUT_S, Toll, kernel_events, kernel_name, toll
 from sartor.measure.runnable import load
 from sartor.measure.targets.local import reason
 from sartor.measure.targets.onnxruntime import OnnxRuntime
@@ -38,9 +39,6 @@ _BLOCKED_NORM = "_bn"
 _AGAIN = re.compile(r"_token_\d+$")
 """What the runtime writes behind a name that it takes for another node."""
 _ON_8_BITS = "QLinear"
-_KERNEL = "_kernel_time"
-_CUT = 0.5
-"""The profile leaves out what is less than a microsecond: on average a half of one."""
 
 
 def kernels(file: Path, target: OnnxRuntime, *, runs: int = RUNS) -> tuple[Node, ...]:
@@ -48,6 +46,7 @@ def kernels(file: Path, target: OnnxRuntime, *, runs: int = RUNS) -> tuple[Node,
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "optimised.onnx"
         with pinned(target.threads):
+            added = toll(target)
             session = target.session(file, profile=Path(folder) / "profile", optimised=kept)
             feeds = random_feeds(file)
             try:
@@ -55,9 +54,8 @@ def kernels(file: Path, target: OnnxRuntime, *, runs: int = RUNS) -> tuple[Node,
                     session.run(None, feeds)
             except Exception as error:  # ORT raises its own untyped exceptions
                 raise InputError(f"{file} fails on batch-1 input: {reason(error)}") from error
-            events = json.loads(Path(session.end_profiling()).read_text())
+            times = _times(json.loads(Path(session.end_profiling()).read_text()), added)
         optimised = onnx.load(str(kept))
-    times = _times(events)
     made = _made(optimised, load(file))
     tensors = [made.get(ran.output[0], ()) if ran else () for ran in _ran(optimised, times)]
     return tuple(
@@ -116,19 +114,12 @@ def _named(kernel: onnx.NodeProto, nodes: Mapping[str, onnx.NodeProto], tensors:
     return ()
 
 
-def _times(events: Iterable[Mapping[str, Any]]) -> dict[_Kernel, list[float]]:
-    """Seconds of each call of each kernel, in the order of the first ones.
-
-    A kernel that ran inside of another one, in the body of a loop, is a part of that one's time.
-    """
+def _times(events: Iterable[Mapping[str, Any]], added: Toll) -> dict[_Kernel, list[float]]:
+    """Seconds of each call of each kernel, in the order of the first ones."""
     found: dict[_Kernel, list[float]] = defaultdict(list)
-    calls = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(_KERNEL)]
-    end = -1.0
-    for event in sorted(calls, key=lambda e: (e["ts"], -e["dur"])):
-        if event["ts"] + event["dur"] <= end and event["ts"] < end:
-            continue
-        end = event["ts"] + event["dur"]
+    for event in kernel_events(events):
         arguments = event["args"]
-        key = event["name"].removesuffix(_KERNEL), arguments["op_name"], arguments["node_index"]
-        found[key].append((event["dur"] + _CUT) / 1e6)
+        tensors = sum(len(arguments.get(part, ())) for part in ("input_type_shape", "output_type_shape"))
+        seconds = event["dur"] / 1e6 + CUT_S - added(tensors)
+        found[kernel_name(event), arguments["op_name"], arguments["node_index"]].append(max(seconds, CUT_S))
     return found

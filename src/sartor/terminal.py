@@ -73,8 +73,12 @@ def print_front(run: Run, as_json: bool) -> None:
     print(f"pick one: sartor pick {shlex.quote(str(run.path))} --max-latency {limit}ms -o {out}")
 
 
+SLOWEST = 20
+"""Layers that a terminal has room for."""
+
+
 def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
-    """What was counted and timed: the layers, then the whole."""
+    """What was counted and timed: the slowest layers, then the whole."""
     if as_json:
         print_json(measured)
         return
@@ -90,20 +94,16 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
     }
     write |= dict.fromkeys(("read_bytes", "written_bytes", "weight_read_bytes"), units.size)
     write |= {"latency_ms": units.ms, "latency_p95_ms": units.ms, "activation_bytes": units.size}
-    write |= {"share": units.percent, "known": units.percent, "gmacs_per_s": lambda rate: f"{rate:.1f} GMAC/s"}
+    write |= {"known": units.percent}
     text = lambda name, value: "–" if value is None else write.get(name, str)(value)
-    for part in ("layers", "nodes"):  # as it was written, with counts; as the runtime runs it, with times
-        if entries := measured.get(part):
-            heads = (name.removesuffix("_bytes").removesuffix("_ms").replace("_", " ") for name in entries[0])
-            rows = table(*heads)
-            for entry in entries:
-                rows.add_row(*(text(name, value) for name, value in entry.items()))
-            print_rich(rows)
+    _print_layers(measured)
     for name, value in measured.items():
         if name == "latency_ci_ms":
             print(f"{'between':16} {units.ms(value[0])} and {units.ms(value[1])} (95 %)")
-        elif isinstance(value, (int, float, str)):
+        elif isinstance(value, (int, float, str)) and name != "untold":
             print(f"{name.removesuffix('_bytes').removesuffix('_ms').replace('_', ' '):16} {text(name, value)}")
+    if "untold" in measured:
+        print(f"{'layers':16} {measured['untold']}")
     for line in measured.get("misfits", ()):
         print(f"{'does not fit':16} {line}")
     timing = measured.get("timing", {})
@@ -112,6 +112,42 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
     if timing and not 1 / STEADY <= timing["drift"] <= STEADY:
         change = "slower" if timing["drift"] > 1 else "faster"
         print(f"the machine became {abs(timing['drift'] - 1):.0%} {change} on the way: it throttles, or is shared")
+
+
+def _print_layers(measured: Mapping[str, Any]) -> None:
+    """The slowest layers, with what bounds them, under the roof; or, where none was timed, what was counted."""
+    from sartor.report import units
+
+    if not measured.get("layers"):
+        rows = table("module", "kind", "MACs", "params", "output")
+        for module in measured["modules"]:
+            shape = "x".join(map(str, module["output_shape"]))
+            rows.add_row(
+                module["name"], module["kind"], units.count(module["macs"]), units.count(module["params"]), shape
+            )
+        print_rich(rows)
+        return
+    slowest = sorted(measured["layers"], key=lambda layer: layer["time_ms"], reverse=True)
+    rows = table("slowest layers", "runs", "output", "MACs", "moves", "time", "share", "bound by", "of the roof")
+    for layer in slowest[:SLOWEST]:
+        reached = units.percent(layer["least_ms"] / layer["time_ms"]) if layer["time_ms"] else "–"
+        rows.add_row(
+            layer["name"], layer["operator"], "x".join(map(str, layer["output_shape"])), units.count(layer["macs"]),
+            units.size(layer["bytes"]), units.ms(layer["time_ms"]), units.percent(layer["share"]), layer["bound"],
+            reached,
+        )  # fmt: skip
+    print_rich(rows)
+    if rest := slowest[SLOWEST:]:
+        print(
+            f"{len(rest)} layers more take {units.percent(sum(layer['share'] for layer in rest))}: --json has them all"
+        )
+    shares: dict[str, float] = {}
+    for layer in slowest:
+        shares[layer["bound"]] = shares.get(layer["bound"], 0.0) + layer["share"]
+    said = ", ".join(f"{bound} {units.percent(share)}" for bound, share in sorted(shares.items(), key=lambda x: -x[1]))
+    print(f"{'bound by':16} {said}")
+    roof = measured["roof"]
+    print(f"{'roof':16} {roof['peak_macs_per_s'] / 1e9:.1f} GMAC/s and {roof['bytes_per_s'] / 1e9:.1f} GB/s")
 
 
 def print_profile(profile: DeviceProfile, out: Path, as_json: bool) -> None:

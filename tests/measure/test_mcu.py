@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_told_with_the_layer_and_by_how_much(tmp_path: Path
     measured = measure_model(str(file), target="mcu:stm32f746")
     assert measured["misfits"] == [memory, flash]
     assert measured["device"]["cpu"].startswith("stm32f746")
-    assert math.isclose(sum(node["latency_ms"] for node in measured["nodes"]), measured["latency_ms"])
+    assert math.isclose(sum(layer["time_ms"] for layer in measured["layers"]), measured["latency_ms"])
 
 
 @pytest.mark.heavy

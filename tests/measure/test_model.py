@@ -47,11 +47,16 @@ def checked(report: dict[str, Any]) -> dict[str, Any]:
     assert {"params", "macs", "peak_activation_bytes", "latency_ms", "latency_p95_ms", "target", "size_bytes"} <= set(
         report
     )
+    assert sum(module["macs"] for module in report["modules"]) == report["macs"]
+    assert sum(module["params"] for module in report["modules"]) == report["params"]
+    assert {"name", "operator", "macs", "bytes", "time_ms", "bound"} <= set(report["layers"][0])
     assert sum(layer["macs"] for layer in report["layers"]) == report["macs"]
-    assert sum(layer["params"] for layer in report["layers"]) == report["params"]
-    assert sum(node["share"] for node in report["nodes"]) == pytest.approx(1)
-    assert {node["bound"] for node in report["nodes"]} <= {"compute", "memory", "overhead"}
-    assert sum(node["macs"] for node in report["nodes"]) >= report["macs"], "padding only adds"
+    assert sum(layer["share"] for layer in report["layers"]) == pytest.approx(1)
+    assert {layer["bound"] for layer in report["layers"]} <= {"compute", "memory", "overhead"}
+    if report["nodes"]:
+        assert sum(n["time_ms"] for n in report["nodes"]) == pytest.approx(sum(x["time_ms"] for x in report["layers"]))
+        assert {node["layer"] for node in report["nodes"]} <= {layer["name"] for layer in report["layers"]}
+    assert min(report["roof"].values()) > 0
     assert report["latency_ms"] <= report["latency_p95_ms"]
     return json.loads(json.dumps(report, allow_nan=False))
 

@@ -15,11 +15,10 @@ from sartor.measure.device import versions
 from sartor.measure.feeds import inputs
 from sartor.measure.file_of import exported, onnx_file
 from sartor.measure.graph_counts import graph_counts
+from sartor.measure.layers.measured import explained
 from sartor.measure.plan.onnx_file import plan_file
-from sartor.measure.profile import Node, profile
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
-from sartor.measure.targets.simulated import Simulated
 from sartor.measure.targets.target import Bounded, Target, device_of, memory_of
 from sartor.measure.trial import admit
 from sartor.measure.units.model import LatencyModel, read_latency_model
@@ -43,11 +42,12 @@ def measure_model(
     unknown (see :mod:`sartor.measure.counts`), peak_activation_bytes (the target's; ONNX Runtime's as it orders and
     holds them, see :mod:`sartor.measure.memory`), planned_activation_bytes (one block that holds the best order found),
     latency_ms, latency_p95_ms, latency_ci_ms (its median's, with 95 % confidence), target, threads, batch, size_bytes,
-    input_shape, layers (what computes, moves numbers or has parameters), nodes (where the time goes), timing, device,
-    versions. Counts are of one example; ``batch`` is what is timed. With
-    ``latency_model``, a file of ``sartor profile-device``, nothing is timed: latency_ms and latency_ci_ms are
-    predicted, ``known`` is the share of it that is made of parts which were timed by themselves. A target on which only
-    so much fits adds misfits: what is too large.
+    input_shape, modules (what computes, moves numbers or has parameters, with its counts), layers (where the time goes
+    and what bounds it: :class:`sartor.measure.layers.layer.Layer`), roof (the target's best rates), nodes (what the
+    target ran for which layer), untold (why there are no layers), timing, device, versions. Counts and layers are of
+    one example; ``batch`` is what is timed. With ``latency_model``, a file of ``sartor profile-device``, nothing is
+    timed: latency_ms and latency_ci_ms are predicted, ``known`` is the share of it that is made of parts which were
+    timed by themselves, and there are no layers. A target on which only so much fits adds misfits: what is too large.
     Raises InputError when the model cannot be found, built, exported or run.
     """
     runner = open_target(target, threads)
@@ -91,7 +91,7 @@ def _report(
         **timed["latency"],
         "size_bytes": file.stat().st_size,
         "input_shape": list(next(inputs(file))[1]),
-        "layers": [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in counted.layers],
+        "modules": [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in counted.layers],
         **timed["details"],
         **({"misfits": runner.misfits(file)} if isinstance(runner, Bounded) else {}),
         "device": device_of(runner),
@@ -109,15 +109,14 @@ def _timed(file: Path, *, runner: Target, runs: int, batch: int) -> dict[str, di
         "threads": runner.threads,
         "batch": batch,
     }
-    nodes = [node.to_dict() for node in _nodes(runner, file)]
-    return {"latency": found, "details": {"nodes": nodes, "timing": latency.to_dict()}}
+    return {"latency": found, "details": {**_explained(file, runner), "timing": latency.to_dict()}}
 
 
-def _nodes(runner: Target, file: Path) -> tuple[Node, ...]:
-    """Where the time goes; nothing of a machine elsewhere, whose nodes are not this one's."""
-    if isinstance(runner, Simulated):
-        return runner.nodes(file)
-    return profile(file, threads=runner.threads) if isinstance(runner, Local) else ()
+def _explained(file: Path, runner: Target) -> dict[str, Any]:
+    if isinstance(runner, Local) and runner.converts:
+        why = f"{runner.name} takes seconds to convert each file: its layers were not timed one by one"
+        return {"layers": [], "untold": why}
+    return explained(file, runner).to_dict()
 
 
 def _predicted(file: Path, *, runner: Target, model: LatencyModel) -> dict[str, dict[str, Any]]:

@@ -55,6 +55,11 @@ class ExecuTorch(Program):
         _pool(self.threads)
         return super().outputs(file, batches)
 
+    @property
+    def converts(self) -> bool:
+        """See ``targets.local.Local``."""
+        return True
+
     def built(self, module: nn.Module, images: Tensors) -> Runner:
         """See ``targets.program.Program``."""
         partition = _part("backends.xnnpack.partition.xnnpack_partitioner")

@@ -121,6 +121,11 @@ class TensorRt(Cuda):
     PROVIDER: ClassVar[str] = "TensorrtExecutionProvider"
     SETTINGS: ClassVar[dict[str, tuple[str, ...]]] = {"precision": ("fp32", "fp16")}
 
+    @property
+    def converts(self) -> bool:
+        """See ``targets.local.Local``."""
+        return True
+
     def options(self) -> dict[str, Any]:
         """The provider's."""
         return {"device_id": 0, "trt_fp16_enable": self.precision == "fp16"}

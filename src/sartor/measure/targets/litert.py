@@ -43,6 +43,11 @@ class LiteRt(Program):
     def name(self) -> str:  # type: ignore[override]
         return "litert"
 
+    @property
+    def converts(self) -> bool:
+        """See ``targets.local.Local``."""
+        return True
+
     def built(self, module: nn.Module, images: Tensors) -> Runner:
         """See ``targets.program.Program``."""
         said = io.StringIO()  # its progress, step by step

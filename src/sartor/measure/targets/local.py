@@ -30,6 +30,11 @@ class Local(OneByOne, abc.ABC):
     threads: int
     name: str
 
+    @property
+    def converts(self) -> bool:
+        """Whether each file takes seconds before it runs: too long for all parts of a network, one by one."""
+        return False
+
     def __post_init__(self) -> None:
         if not isinstance(self.threads, int) or not 1 <= self.threads <= cores():
             raise InputError(f"threads must be from 1 to {cores()}, the cores of this machine, not {self.threads!r}")

@@ -65,8 +65,14 @@ class OnnxRuntime(Local):
         """With the settings that are not the default."""
         return with_settings("onnxruntime", {key: getattr(self, key) for key in SETTINGS}, SETTINGS)
 
-    def session(self, file: Path) -> ort.InferenceSession:
-        """Load ``file``. Raises InputError when it is missing or ONNX Runtime refuses it."""
+    def session(
+        self, file: Path, *, profile: Path | None = None, optimised: Path | None = None
+    ) -> ort.InferenceSession:
+        """Load ``file``. Raises InputError when it is missing or ONNX Runtime refuses it.
+
+        ``profile``: how the name of the file begins into which each call's kernels are written, once profiling ends.
+        ``optimised``: where the file that really runs is put.
+        """
         if not file.is_file():
             raise InputError(f"{file} is missing")
         options = ort.SessionOptions()
@@ -80,6 +86,11 @@ class OnnxRuntime(Local):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if self.threads == 1 else "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.set_denormal_as_zero", "1" if self.denormals == "zero" else "0")
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
+        if optimised is not None:
+            options.optimized_model_filepath = str(optimised)
         if self.precision == "bf16":
             options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
         try:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sartor.errors import InputError
-from sartor.measure.profile import Node
+from sartor.measure.layers.node import Node
 from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.measure.targets.target import OneByOne, refuse_nonsense
 from sartor.measure.targets.work import Work, work_of
@@ -54,20 +54,10 @@ class Simulated(OneByOne, abc.ABC):
         return [self._latency(sum(self.cycles(work, batch)[0] for work in work_of(file))) for file in files]
 
     def nodes(self, file: Path) -> tuple[Node, ...]:
-        """Where the time goes at batch 1, as ``measure.profile.profile`` tells it of this machine."""
+        """Where the time goes at batch 1."""
         found = [(work, *self.cycles(work)) for work in work_of(file)]
-        total = sum(cycles for _, cycles, _ in found) or 1.0
         return tuple(
-            Node(
-                work.name,
-                work.op,
-                cycles / self.clock_hz * 1e3,
-                cycles / total,
-                work.macs,
-                work.macs / cycles * self.clock_hz / 1e9 if cycles else 0.0,
-                bound,
-            )
-            for work, cycles, bound in found
+            Node(work.name, work.op, cycles / self.clock_hz * 1e3, (work.made,), bound) for work, cycles, bound in found
         )
 
     def run(self, file: Path, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -45,6 +45,11 @@ class Torch(Program):
         """With the settings that are not the default."""
         return with_settings("torch", {key: getattr(self, key) for key in SETTINGS}, SETTINGS)
 
+    @property
+    def converts(self) -> bool:
+        """See ``targets.local.Local``."""
+        return self.mode == "compiled"
+
     def built(self, module: nn.Module, images: Tensors) -> Runner:
         """See ``targets.program.Program``."""
         if self.precision == "bf16":

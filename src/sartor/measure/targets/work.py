@@ -44,6 +44,7 @@ class Work:
     a convolution or a product elementwise. ``macs``: multiply-accumulates. ``rows``, ``depth``, ``columns``: of the
     matrix products that it is, ``groups`` of them (of a convolution: pixels, kernel times channels, filters).
     ``read``, ``written``: values. ``weights``: stored values. ``bits``: 8 or 32.
+    ``made``: its first output.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Work:
     written: int
     weights: int
     bits: int
+    made: str = ""
 
 
 def work_of(file: Path) -> tuple[Work, ...]:
@@ -145,4 +147,5 @@ def _work(
         written=sum(math.prod(known[n]) for n in node.output if n in known),
         weights=sum(math.prod(known[n]) for n in node.input if n in known and n in stored),
         bits=8 if all(name in narrow for name in operands) else 32,
+        made=node.output[0],
     )

@@ -33,7 +33,9 @@ def features(unit: Unit) -> tuple[float, ...]:
     shape_in = _shape(unit, node.input[0]) if node.input else ()
     shape_out = _shape(unit, node.output[0])
     # The weight of a convolution is [out, in / groups, kernel...]: what follows the first two is the kernel.
-    weight = next((tuple(unit.held[name].dims) for name in node.input[1:] if name in unit.held), ())
+    held = {n.output[0]: n.input[0] for n in unit.nodes if n.op_type == "DequantizeLinear" and n.input[0] in unit.held}
+    stored = (held.get(name, name) for name in node.input[1:])
+    weight = next((tuple(unit.held[name].dims) for name in stored if name in unit.held), ())
     convolution = len(weight) > 2
     sizes = (
         unit.macs,

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,11 +55,11 @@ class Unit:
     @cached_property
     def anchor(self) -> str:
         """The operator that gives the unit its name: the one of most multiply-accumulates, else the first."""
-        return max(self.nodes, key=self._macs).op_type if self.macs else self.nodes[0].op_type
+        return max(self.nodes, key=self.node_macs).op_type if self.macs else self.nodes[0].op_type
 
     @cached_property
     def macs(self) -> int:
-        return sum(map(self._macs, self.nodes))
+        return sum(map(self.node_macs, self.nodes))
 
     @cached_property
     def weight_bytes(self) -> int:
@@ -94,7 +94,8 @@ class Unit:
         text = json.dumps(said)
         return f"{self.anchor}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
 
-    def _macs(self, node: onnx.NodeProto) -> int:
+    def node_macs(self, node: onnx.NodeProto) -> int:
+        """Of one of its operators."""
         known = {name: value.shape for name, value in self.values.items()}
         known |= {name: tuple(tensor.dims) for name, tensor in self.held.items()}
         return node_macs(node, known)
@@ -124,6 +125,26 @@ def units(file: Path) -> tuple[Unit, ...]:
     return tuple(_split(proto, values))
 
 
+def united(groups: Sequence[Sequence[Unit]], results: Collection[str]) -> list[Unit]:
+    """The units of each group as one; ``groups`` have all units of a file, ``results`` are what the file gives back."""
+    readers = _readers([[node for unit in group for node in unit.nodes] for group in groups])
+    return [
+        group[0] if len(group) == 1 else _united(place, group, readers, results) for place, group in enumerate(groups)
+    ]
+
+
+def _united(place: int, group: Sequence[Unit], readers: Mapping[str, set[int]], results: Collection[str]) -> Unit:
+    made = [name for unit in group for name in unit.made]
+    return Unit(
+        tuple({node.output[0]: node for unit in group for node in unit.nodes}.values()),
+        tuple(dict.fromkeys(name for unit in group for name in unit.fed if name not in made)),
+        tuple(name for name in made if name in results or readers[name] - {place}),
+        {name: tensor for unit in group for name, tensor in unit.held.items()},
+        {name: value for unit in group for name, value in unit.values.items()},
+        group[0].opset,
+    )
+
+
 def _split(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> Iterator[Unit]:
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     inputs = {value.name for value in proto.graph.input} - set(constants)
@@ -131,8 +152,11 @@ def _split(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> Iterator
     home: dict[str, int] = {}  # a computed tensor → its unit
     made_at: dict[str, int] = {}  # a computed tensor → the number of its node
     dequantisers: dict[str, onnx.NodeProto] = {}
+    weights: dict[str, onnx.NodeProto] = {}  # what is stored in 8 bits is read in 8 bits
     for number, node in enumerate(proto.graph.node):
         computed = [name for name in node.input if name in home or name in inputs or name in dequantisers]
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            weights[node.output[0]] = node
         if not computed:  # of constants alone: folded before anything runs
             for name in filter(None, node.output):
                 held = values.get(name)
@@ -144,12 +168,13 @@ def _split(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> Iterator
             continue
         latest = max((name for name in computed if name in home), key=made_at.__getitem__, default=None)
         through = [name for name in computed if name in dequantisers]
+        stored = [weights[name] for name in dict.fromkeys(node.input) if name in weights]
         if node.op_type in FOLLOWERS and latest is not None and not through:
             place = home[latest]
         else:
             place = len(groups)
             groups.append([dequantisers[name] for name in dict.fromkeys(through)])
-        groups[place].append(node)
+        groups[place] += [*stored, node]
         for name in filter(None, node.output):
             home[name], made_at[name] = place, number
     results = {value.name for value in proto.graph.output}

@@ -6,8 +6,8 @@
     member = run.pick(max_latency_ms=1)
     member.predict(["cat.jpg"])
 
-The names are loaded on first use (PEP 562), so ``import sartor`` does not import torch. ``sartor.measure(model, inputs)``
-is what ``sartor measure`` does, and the package that it lives in.
+The names are loaded on first use (PEP 562), so ``import sartor`` does not import torch. ``sartor.measure`` is what
+``sartor measure`` does, ``sartor.measure(model, inputs)``, and the package that it lives in.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from sartor.measure.device import versions
 from sartor.measure.feeds import inputs as inputs_of
 from sartor.measure.file_of import exported, exported_with, onnx_file
 from sartor.measure.graph_counts import graph_counts
+from sartor.measure.kept import kept
 from sartor.measure.layers.measured import explained
 from sartor.measure.plan.onnx_file import plan_file
 from sartor.measure.targets.local import Local
@@ -37,13 +38,14 @@ def measure_model(
     runs: int = 200,
     batch: int | None = None,
     latency_model: str | Path | None = None,
+    fresh: bool = False,
 ) -> dict[str, Any]:
     """Measure ``model``; a JSON-able dict, what ``sartor measure --json`` prints. ``sartor.measure`` calls this.
 
     ``model``: an ``nn.Module``; an ``.onnx`` file or a directory that holds ``model.onnx``; or a model of
-    :func:`sartor.models.zoo.open_model` (``timm:NAME``, ``torchvision:NAME``, ``file.py:function``), whose fresh weights
-    are drawn alike each time. ``inputs``: an example of what it is called with, a tensor, a tuple (positional) or a
-    dict (by name) of tensors of any type; a module needs one, a named model has its own, a file takes none.
+    :func:`sartor.models.zoo.open_model` (``timm:NAME``, ``torchvision:NAME``, ``file.py:function``), whose fresh
+    weights are drawn alike each time. ``inputs``: an example of what it is called with, a tensor, a tuple (positional)
+    or a dict (by name) of tensors of any type; a module needs one, a named model has its own, a file takes none.
 
     One fp32 tensor of four dimensions is images: counts are of one image and ``batch`` of them are timed, without
     ``batch`` as many as the example has. Any other inputs are the example as they are: counts and times are of one call
@@ -52,7 +54,8 @@ def measure_model(
     Keys: model, params, macs, elementwise, read_bytes, written_bytes, weight_read_bytes, weight_bytes (by dtype) and
     unknown (see :mod:`sartor.measure.counts`), peak_activation_bytes (the target's; ONNX Runtime's as it orders and
     holds them, see :mod:`sartor.measure.memory`), planned_activation_bytes (one block that holds the best order found),
-    latency_ms, latency_p95_ms, latency_ci_ms (its median's, with 95 % confidence), target, threads, batch, size_bytes,
+    latency_ms, latency_p95_ms, latency_ci_ms (its median's, with 95 % confidence), target, threads, batch, cached,
+    timed_at and not_kept (see :mod:`sartor.measure.kept`; ``fresh`` times anew what was timed before), size_bytes,
     input_shape (the first input's), inputs (name, shape and dtype of each), modules (what computes, moves numbers or has
     parameters, with its counts), layers (where the time goes and what bounds it:
     :class:`sartor.measure.layers.layer.Layer`), roof (the target's best rates), nodes (what the target ran for which
@@ -68,7 +71,7 @@ def measure_model(
         raise InputError(f"a batch holds one example at least, not {batch}")
     with _subject(model, inputs, batch) as found:
         if predicting is None:
-            timed = _timed(found.file, runner=runner, runs=runs, batch=found.batch)
+            timed = _timed(found.file, runner=runner, runs=runs, batch=found.batch, fresh=fresh)
         elif found.batch > 1:
             raise InputError("a latency model predicts one example at a time: leave out --batch")
         else:
@@ -152,7 +155,7 @@ def _image_file(module: nn.Module, images: torch.Tensor, rows: int, file: Path) 
         return exported_with(module, images[:1], file)
 
 
-def _report(found: _Subject, runner: Target, timed: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _report(found: _Subject, runner: Target, timed: dict[str, Any]) -> dict[str, Any]:
     file, counted = found.file, found.counted
     fed = list(inputs_of(file))
     return {
@@ -168,6 +171,7 @@ def _report(found: _Subject, runner: Target, timed: dict[str, dict[str, Any]]) -
         "peak_activation_bytes": memory_of(runner, file),
         "planned_activation_bytes": plan_file(file).arena_bytes,
         **timed["latency"],
+        **{name: timed[name] for name in ("cached", "timed_at", "not_kept") if name in timed},
         "size_bytes": file.stat().st_size,
         "input_shape": list(fed[0][1]),
         "inputs": [{"name": name, "shape": list(shape), "dtype": str(dtype)} for name, shape, dtype in fed],
@@ -179,17 +183,27 @@ def _report(found: _Subject, runner: Target, timed: dict[str, dict[str, Any]]) -
     }
 
 
-def _timed(file: Path, *, runner: Target, runs: int, batch: int) -> dict[str, dict[str, Any]]:
-    latency = runner.latency_ms(file, runs=runs, batch=batch)
-    found = {
-        "latency_ms": latency.median_ms,
-        "latency_p95_ms": latency.p95_ms,
-        "latency_ci_ms": list(latency.ci_ms),
-        "target": runner.name,
-        "threads": runner.threads,
-        "batch": batch,
-    }
-    return {"latency": found, "details": {**_explained(file, runner), "timing": latency.to_dict()}}
+def _timed(file: Path, *, runner: Target, runs: int, batch: int, fresh: bool) -> dict[str, Any]:
+    """Now, or before, where that is kept: only what this machine really timed."""
+
+    def make() -> tuple[dict[str, Any], str | None]:
+        latency = runner.latency_ms(file, runs=runs, batch=batch)
+        found = {
+            "latency_ms": latency.median_ms,
+            "latency_p95_ms": latency.p95_ms,
+            "latency_ci_ms": list(latency.ci_ms),
+            "target": runner.name,
+            "threads": runner.threads,
+            "batch": batch,
+        }
+        timing = {**latency.to_dict(), "ci_ms": list(latency.ci_ms)}
+        doubt = "the machine's pace changed on the way" if latency.unsteady else None
+        doubt = "the machine never came to rest" if latency.disturbed else doubt
+        return {"latency": found, "details": {**_explained(file, runner), "timing": timing}}, doubt
+
+    if isinstance(runner, Local):
+        return kept(file, runner, make, runs=runs, batch=batch, fresh=fresh)
+    return {**make()[0], "cached": False}
 
 
 def _explained(file: Path, runner: Target) -> dict[str, Any]:

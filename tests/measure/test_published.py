@@ -89,7 +89,7 @@ def test_every_network_is_counted_to_the_unit(data_dir: Path, project: Path, pub
         if found.params != sum(layer.params for layer in found.layers) or found.unknown:
             wrong.append(f"{name}: {found.params} parameters, {found.unknown} unknown")
         said = table.get(name.removeprefix("timm:"))
-        if said is not None:
+        if said is not None and opened.module.num_classes == 1000:  # the table's; tiny_vit's default head has more
             compared += 1
             if f"{found.params / 1e6:.2f}" not in said:
                 wrong.append(f"{name}: {found.params} parameters, timm's table {sorted(said)} million")

@@ -57,6 +57,11 @@ class Gpt(nn.Module):
         for table in (self.tokens, self.positions):
             nn.init.normal_(table.weight, std=0.02)
 
+    @property
+    def stack(self) -> list[Block]:
+        """The blocks, in order."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
     def logits(self, x: Tensor) -> Tensor:
         """Tied: the output layer is the table of tokens."""
         return F.linear(self.last(x), self.tokens.weight)
@@ -68,7 +73,7 @@ class Gpt(nn.Module):
         """Logits, and keys and values [depth, n, heads, t, width of a head]."""
         x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
         keys, values = [], []
-        for block in self.blocks:
+        for block in self.stack:
             q, k, v = block.heads_of(x)
             x = block(x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
             keys.append(k)
@@ -105,7 +110,7 @@ class Decode(nn.Module):
         here = (self.places == position).view(1, 1, -1, 1)
         hidden = torch.where(self.places > position, float("-inf"), 0.0).view(1, 1, 1, -1)
         all_keys, all_values = [], []
-        for i, block in enumerate(model.blocks):
+        for i, block in enumerate(model.stack):
             q, k, v = block.heads_of(x)
             k, v = torch.where(here, k, keys[i]), torch.where(here, v, values[i])
             x = block(x, F.scaled_dot_product_attention(q, k, v, attn_mask=hidden))

@@ -99,12 +99,14 @@ def language_bench(
     threads: int = 1,
     runs: int = 100,
     repeats: int = 2,
+    budget_s: float | None = None,
 ) -> list[Bench]:
     """``model`` in fp32 and int8 on each of ``targets``.
 
     ``windows``: text that it has not seen, int64 [n, prompt + 1] tokens, each window's last only to be guessed. Files
-    are written to ``folder``. A target's files are timed side by side, ``repeats`` times over. Raises InputError for
-    windows that are none, for a target that is not there, and where no target runs anything.
+    are written to ``folder``. A target's files are timed side by side, ``repeats`` times over, each for ``budget_s``
+    seconds at most. Raises InputError for windows that are none, for a target that is not there, and where no target
+    runs anything.
     """
     if windows.ndim != 2 or len(windows) < 2 or windows.dtype != np.int64 or repeats < 1:
         raise InputError("a bench takes two windows of int64 tokens [n, prompt + 1] at least, and one repeat")
@@ -124,7 +126,8 @@ def language_bench(
                 runnable[precision] = _said(target, prefill, windows, expected)
             except InputError as error:
                 missing[precision] = str(error)
-        rounds = _timed(target, [file for precision in runnable for file in files[precision]], runs, repeats)
+        timed = [file for precision in runnable for file in files[precision]]
+        rounds = [target.latencies(timed, runs=runs, budget_s=budget_s) for _ in range(repeats)]
         for precision, (prefill, decode) in files.items():
             size = decode.stat().st_size
             about = (target.name, threads, precision, prompt, model.context, size)
@@ -138,10 +141,6 @@ def language_bench(
     if all(row.missing for row in found):
         raise InputError(f"no target runs this model: {found[0].missing if found else 'none was given'}")
     return found
-
-
-def _timed(target: Target, files: list[Path], runs: int, repeats: int) -> list[list[Latency]]:
-    return [target.latencies(files, runs=runs) for _ in range(repeats)]
 
 
 def _bench(

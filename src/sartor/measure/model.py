@@ -56,8 +56,8 @@ def measure_model(
     holds them, see :mod:`sartor.measure.memory`), planned_activation_bytes (one block that holds the best order found),
     latency_ms, latency_p95_ms, latency_ci_ms (its median's, with 95 % confidence), target, threads, batch, cached,
     timed_at and not_kept (see :mod:`sartor.measure.kept`; ``fresh`` times anew what was timed before), size_bytes,
-    input_shape (the first input's), inputs (name, shape and dtype of each), modules (what computes, moves numbers or has
-    parameters, with its counts), layers (where the time goes and what bounds it:
+    input_shape (the first input's), inputs (name, shape and dtype of each), modules (what computes, moves numbers or
+    has parameters, with its counts), layers (where the time goes and what bounds it:
     :class:`sartor.measure.layers.layer.Layer`), roof (the target's best rates), nodes (what the target ran for which
     layer), untold (why there are no layers), timing, device, versions. Counts and layers are of one example; ``batch``
     is what is timed. With ``latency_model``, a file of ``sartor profile-device``, nothing is timed: latency_ms and

@@ -6,8 +6,8 @@
     member = run.pick(max_latency_ms=1)
     member.predict(["cat.jpg"])
 
-The names are loaded on first use (PEP 562), so ``import sartor`` does not import torch. The function behind ``sartor
-measure`` is ``measure_model``: ``sartor.measure`` is the package it lives in.
+The names are loaded on first use (PEP 562), so ``import sartor`` does not import torch. ``sartor.measure`` is what
+``sartor measure`` does, ``sartor.measure(model, inputs)``, and the package that it lives in.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from sartor.compress.prune import prune
     from sartor.data import open_data
     from sartor.errors import BudgetError, InputError, SartorError, Stopped
+    from sartor.measure import Measure
     from sartor.measure.model import measure_model
     from sartor.models.elastic import elastify
     from sartor.recipes.fit import fit
     from sartor.recipes.run import Member, Run, open_run
+
+    measure: Measure
 
 __version__ = "0.1.0"
 
@@ -41,6 +44,7 @@ __all__ = [
     "__version__",
     "elastify",
     "fit",
+    "measure",
     "measure_model",
     "open_data",
     "open_run",
@@ -64,6 +68,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "measure":
+        return importlib.import_module("sartor.measure")  # which is the function, and sets the name
     if name not in _HOME:
         raise AttributeError(f"module 'sartor' has no attribute {name!r}; it has {', '.join(__all__)}")
     value = getattr(importlib.import_module(_HOME[name]), name)

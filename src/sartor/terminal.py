@@ -100,12 +100,14 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
     for name, value in measured.items():
         if name == "latency_ci_ms":
             print(f"{'between':16} {units.ms(value[0])} and {units.ms(value[1])} (95 %)")
-        elif isinstance(value, (int, float, str)) and name != "untold":
+        elif isinstance(value, (int, float, str)) and not isinstance(value, bool) and name != "untold":
             print(f"{name.removesuffix('_bytes').removesuffix('_ms').replace('_', ' '):16} {text(name, value)}")
     if "untold" in measured:
         print(f"{'layers':16} {measured['untold']}")
     for line in measured.get("misfits", ()):
         print(f"{'does not fit':16} {line}")
+    if measured.get("cached"):
+        print(f"{'':16} as it was timed before: --fresh times it anew")
     timing = measured.get("timing", {})
     if timing.get("disturbed"):
         print("the machine never came to rest: measure again when it is quiet")

@@ -29,7 +29,8 @@ from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
 from sartor.measure.agent.cache import Cache
 from sartor.measure.agent.serve import serve
-from sartor.measure.agent.wire import Malformed, read_arrays, read_latencies, sha256_of, write_arrays
+from sartor.measure.agent.wire import Malformed, read_arrays, read_latencies, write_arrays
+from sartor.measure.caches import sha256_of
 from sartor.measure.targets.named import open_target
 from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.measure.targets.remote import Remote

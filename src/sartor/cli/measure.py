@@ -22,8 +22,9 @@ def measure(
     target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the file.")] = "onnxruntime",
     threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs.")] = 200,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Examples of one call.")] = 1,
+    batch: Annotated[int | None, typer.Option(min=1, metavar="N", help="Examples of one call; 1 unless told.")] = None,
     latency_model: LatencyModelFile = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Time it anew, although it was timed before.")] = False,
     cuts: Annotated[
         bool, typer.Option("--cuts", help="Instead: what of it can be cut, what cannot, and why, layer by layer.")
     ] = False,
@@ -41,15 +42,19 @@ def measure(
       sartor measure timm:resnet18 --latency-model laptop.json
     """
     if cuts:
-        if (target, threads, runs, batch, latency_model) != ("onnxruntime", 1, 200, 1, None):
-            raise InputError("--cuts times nothing: leave out --target, --threads, --runs, --batch, --latency-model")
+        if (target, threads, runs, batch, latency_model, fresh) != ("onnxruntime", 1, 200, None, None, False):
+            raise InputError(
+                "--cuts times nothing: leave out --target, --threads, --runs, --batch, --latency-model, --fresh"
+            )
         from sartor.measure.cuts import possible_cuts
 
         terminal.print_cuts(possible_cuts(model), as_json)
         return
     from sartor.measure.model import measure_model
 
-    measured = measure_model(model, target=target, threads=threads, runs=runs, batch=batch, latency_model=latency_model)
+    measured = measure_model(
+        model, target=target, threads=threads, runs=runs, batch=batch, latency_model=latency_model, fresh=fresh
+    )
     terminal.print_measured(measured, as_json)
 
 

@@ -57,7 +57,7 @@ def quantize_int8(
     batches = [_checked(batch) for batch in calibration]
     if not batches:
         raise InputError("calibration needs at least one batch of images")
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         prepared = _prepared(file, Path(folder))
         ranges = _ranges(prepared, batches, method)
         proto = _quantized(prepared, ranges, tuple(exclude))
@@ -75,7 +75,7 @@ def _checked(batch: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """ORT's quantiser logs advice on the root logger, prints, and opens sessions that warn."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)

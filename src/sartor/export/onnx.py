@@ -10,16 +10,20 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from sartor.disk import write_atomic
 from sartor.errors import InputError
 from sartor.export.attention import translations
-from sartor.graph.capture import evaluating
+from sartor.graph.capture import Inputs, arguments, capture, evaluating
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 OPSET = 20
 """18 is the least that the new exporter speaks; 20 has GELU as one operator and is read by ONNX Runtime >= 1.17."""
@@ -102,8 +106,9 @@ def _dynamo_export(model: nn.Module, images: torch.Tensor) -> onnx.ModelProto:
     )
 
 
-def to_onnx(model: nn.Module, args: tuple[Any, ...], **options: Any) -> onnx.ModelProto:
-    """``torch.onnx.export`` of any module with any arguments, and of operators that it does not know but we do."""
+def to_onnx(model: nn.Module | ExportedProgram, args: tuple[Any, ...], **options: Any) -> onnx.ModelProto:
+    """``torch.onnx.export`` of any module with any arguments, or of a captured one; and of operators that it does not
+    know but we do."""
 
     def export(**more: Any) -> onnx.ModelProto:
         program = torch.onnx.export(model, args, dynamo=True, opset_version=OPSET, verbose=False, **options, **more)
@@ -211,6 +216,31 @@ def export_onnx(
     and device are left as they were. Raises InputError when the model cannot be exported.
     """
     write_onnx(onnx_of(model, shape, draft=draft), path, metadata)
+
+
+def onnx_with(model: nn.Module, inputs: Inputs) -> onnx.ModelProto:
+    """``model`` in eval mode for ``inputs`` as they are: any number and type of tensors, every size fixed.
+
+    What is no tensor (None, a flag) is a constant of the file. Its inputs and outputs are called as the exporter calls
+    them; those it does not use stay. Raises InputError where there is no tensor, and where it cannot be exported.
+    """
+    inputs = pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.detach().cpu(), inputs)
+    if not any(isinstance(value, torch.Tensor) for value in pytree.tree_leaves(arguments(inputs))):
+        raise InputError("the inputs hold no tensor: give a tensor, a tuple or a dict of tensors")
+    if any(tensor.device.type != "cpu" for tensor in (*model.parameters(), *model.buffers())):
+        model = copy.deepcopy(model).cpu()
+    with torch.no_grad(), torch.autocast("cpu", enabled=False), _quiet():
+        program = capture(model, inputs).program  # by itself, because it names the line that stops it
+        try:
+            proto = to_onnx(program, ())
+        except Exception as error:
+            said = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+            reason = said[0] if said else type(error).__name__
+            raise InputError(f"{type(model).__name__} cannot be exported to ONNX: {reason}") from error
+    _pool_means(proto)
+    _strip(proto)
+    proto.producer_name, proto.producer_version = "sartor", ""
+    return proto
 
 
 def write_onnx(proto: onnx.ModelProto, path: Path, metadata: Mapping[str, str] | None = None) -> None:

@@ -14,6 +14,7 @@ from sartor.machine import cores
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "bf16", "sve")
 _PACKAGES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "optuna", "scikit-learn", "safetensors")
+_RUNTIMES = ("onnxruntime-gpu", "openvino", "executorch", "ai-edge-litert", "litert-torch")
 
 
 @functools.lru_cache(maxsize=1)
@@ -66,7 +67,7 @@ def fingerprint() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of Sartor and of the libraries that decide the numbers; absent ones are left out."""
     found = {"sartor": __version__}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *_RUNTIMES):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -13,6 +13,8 @@ from sartor.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from sartor.graph.capture import Inputs
+
 
 @contextlib.contextmanager
 def onnx_of(spec: str) -> Iterator[Path]:
@@ -37,6 +39,14 @@ def exported(module: nn.Module, shape: tuple[int, int, int], file: Path) -> Path
         export_onnx(module, shape, file, draft=True)
     except InputError:  # the draft exporter knows fewer operators; what neither knows raises here
         export_onnx(module, shape, file)
+    return file
+
+
+def exported_with(module: nn.Module, inputs: Inputs, file: Path) -> Path:
+    """``file``, with ``module`` in it for ``inputs`` as they are, each of their sizes fixed. Raises InputError."""
+    from sartor.export.onnx import onnx_with, write_onnx
+
+    write_onnx(onnx_with(module, inputs), file)
     return file
 
 

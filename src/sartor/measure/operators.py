@@ -142,6 +142,7 @@ PyTorch's own tags ``pointwise`` and ``reduction`` need no line here."""
 
 _FREE_LIST = (
     "_unsafe_view _reshape_alias alias detach detach_ lift_fresh lift view_as_real view_as_complex resize_ "
+    "as_strided_ "
     "empty empty_like empty_strided new_empty new_empty_strided set_ sym_size sym_numel sym_stride "
     "is_same_size _has_compatible_shallow_copy_type _local_scalar_dense item equal is_nonzero squeeze_ "
     "unsqueeze_ t_ transpose_ _assert_async _assert_scalar _functional_assert_async _async_error"

@@ -201,7 +201,8 @@ def _fill_zero_gains(module: nn.Module) -> None:
     """Residual branches that start at zero fold to all-zero convolutions, which the exporter stores only once: the
     file of a fresh resnet18 was a quarter too small. A trained one has no such zeros."""
     for name, parameter in module.named_parameters():
-        if parameter.ndim == 1 and name.endswith("weight") and not parameter.detach().any():
+        known = not parameter.is_meta  # one that is built for its sizes alone has no numbers
+        if known and parameter.ndim == 1 and name.endswith("weight") and not parameter.detach().any():
             parameter.data.fill_(1.0)
 
 

@@ -10,7 +10,8 @@ from io import BufferedIOBase
 from pathlib import Path
 
 from sartor.disk import explain, make_dir
-from sartor.measure.agent.wire import HASH, Malformed, sha256_of
+from sartor.measure.agent.wire import HASH, Malformed
+from sartor.measure.caches import make_room, sha256_of
 
 
 class Cache:
@@ -60,16 +61,7 @@ class Cache:
             if digest.hexdigest() != name:
                 raise Malformed("the file's content is not what its hash says")
             with self._lock:
-                self._make_room(size)
+                make_room(self.folder, ".onnx", size, self.max_bytes)
                 os.replace(part, path)
         finally:
             Path(part).unlink(missing_ok=True)
-
-    def _make_room(self, size: int) -> None:
-        held = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self.folder.glob("*.onnx"))
-        total = sum(length for _, length, _ in held)
-        for _, length, path in held:
-            if total + size <= self.max_bytes:
-                break
-            path.unlink(missing_ok=True)
-            total -= length

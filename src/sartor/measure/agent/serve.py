@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from sartor.errors import InputError
 from sartor.measure.agent.cache import Cache
 from sartor.measure.agent.server import Agent, Server
 from sartor.measure.agent.token import own_token
+from sartor.measure.caches import cache_folder
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
 
@@ -43,7 +43,7 @@ def serve(
     if not isinstance(open_target(target), Local):
         raise InputError(f"{target} does not run files on this machine: choose a target that does, such as onnxruntime")
     token, made = own_token(token_file)
-    folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sartor" / "agent"
+    folder = cache or cache_folder("agent")
     agent = Agent(token, Cache(folder, CACHED_FILES * max_size_bytes), target, max_size_bytes, max_time_s)
     with Server((host, port), agent, None if tls_cert is None else _context(tls_cert, tls_key)) as server:
         scheme = "http" if tls_cert is None else "https"

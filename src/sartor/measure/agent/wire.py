@@ -13,14 +13,12 @@ An error is JSON with ``error``, one line. Nothing that is received is believed 
 from __future__ import annotations
 
 import ast
-import hashlib
 import io
 import json
 import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,15 +35,6 @@ _HEADER = re.compile(rb"\x93NUMPY\x01\x00(..)", re.DOTALL)
 
 class Malformed(ValueError):
     """What was received is not what it must be; the message says what of it."""
-
-
-def sha256_of(file: Path) -> str:
-    """The hash under which ``file`` is kept. Raises OSError."""
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def one_line(text: object, most: int = 300) -> str:

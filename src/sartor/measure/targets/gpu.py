@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime as ort
 
 from sartor.errors import InputError
+from sartor.measure.device import fingerprint
 from sartor.measure.feeds import random_feeds
 from sartor.measure.targets.local import Local, lacking, reason
 from sartor.measure.targets.settings import read_settings, with_settings
@@ -54,6 +55,11 @@ class Cuda(Local):
     def name(self) -> str:  # type: ignore[override]
         """With the settings that are not the default."""
         return with_settings(self.KIND, {"precision": self.precision}, self.SETTINGS)
+
+    @property
+    def device(self) -> dict[str, Any]:
+        """The fingerprint of the machine and its GPU."""
+        return {**fingerprint(), "gpu": _gpu()}
 
     def options(self) -> dict[str, Any]:
         """The provider's."""

@@ -36,9 +36,9 @@ from sartor.measure.agent.wire import (
     read_arrays,
     read_latencies,
     read_object,
-    sha256_of,
     write_arrays,
 )
+from sartor.measure.caches import sha256_of
 from sartor.measure.targets.target import OneByOne, refuse_nonsense
 from sartor.measure.timing import Latency
 

@@ -12,6 +12,7 @@ from typing import Any
 from sartor.errors import InputError
 from sartor.measure.counts import Counts, counts
 from sartor.measure.device import versions
+from sartor.measure.energy.energy import energy
 from sartor.measure.feeds import inputs
 from sartor.measure.file_of import exported, onnx_file
 from sartor.measure.graph_counts import graph_counts
@@ -44,8 +45,8 @@ def measure_model(
     latency_ms, latency_p95_ms, latency_ci_ms (its median's, with 95 % confidence), target, threads, batch, size_bytes,
     input_shape, modules (what computes, moves numbers or has parameters, with its counts), layers (where the time goes
     and what bounds it: :class:`sartor.measure.layers.layer.Layer`), roof (the target's best rates), nodes (what the
-    target ran for which layer), untold (why there are no layers), timing, device, versions. Counts and layers are of
-    one example; ``batch`` is what is timed. With ``latency_model``, a file of ``sartor profile-device``, nothing is
+    target ran for which layer), untold (why there are no layers), timing, energy (see
+    :mod:`sartor.measure.energy.energy`), device, versions. Counts and layers are of one example; ``batch`` is what is timed. With ``latency_model``, a file of ``sartor profile-device``, nothing is
     timed: latency_ms and latency_ci_ms are predicted, ``known`` is the share of it that is made of parts which were
     timed by themselves, and there are no layers. A target on which only so much fits adds misfits: what is too large.
     Raises InputError when the model cannot be found, built, exported or run.
@@ -109,7 +110,7 @@ def _timed(file: Path, *, runner: Target, runs: int, batch: int) -> dict[str, di
         "threads": runner.threads,
         "batch": batch,
     }
-    return {"latency": found, "details": {**_explained(file, runner), "timing": latency.to_dict()}}
+    return {"latency": found, "details": {**_explained(file, runner), "timing": latency.to_dict(), "energy": energy(file, runner)}}
 
 
 def _explained(file: Path, runner: Target) -> dict[str, Any]:
@@ -128,4 +129,7 @@ def _predicted(file: Path, *, runner: Target, model: LatencyModel) -> dict[str, 
         "target": runner.name,
         "threads": runner.threads,
     }
-    return {"latency": found, "details": {"profile": dict(model.profile.device)}}
+    return {
+        "latency": found,
+        "details": {"profile": dict(model.profile.device), "energy": energy(file, runner, run=False)},
+    }

@@ -3,7 +3,8 @@
     python benchmarks/scaling.py               # rules: activations and latency (P396, arXiv:2103.06877)
     python benchmarks/scaling.py --groups      # group convolutions (P452, arXiv:2006.15100)
 
-Latencies are ONNX Runtime's, one thread, in interleaved rounds. ``exponent``: of the factor, by which activations grow.
+Latencies are ONNX Runtime's, one thread, in interleaved rounds: worth something on a quiet machine only. ``exponent``:
+of the factor, by which activations grow.
 """
 
 from __future__ import annotations
@@ -58,9 +59,8 @@ def rules(name: str, factor: float, runs: int, budget_s: float) -> None:
     for (rule, found), ms in zip(scaled.items(), times, strict=True):
         by = found.by
         exponent = math.log(activations(counted(found.network)) / before, found.factor)
-        print(
-            f"{rule:14} {found.factor:7.2f} {by.depth:6.2f} {by.width:6.2f} {by.resolution:6.2f} {exponent:8.2f} {ms:8.2f}"
-        )
+        sizes = f"{by.depth:6.2f} {by.width:6.2f} {by.resolution:6.2f}"
+        print(f"{rule:14} {found.factor:7.2f} {sizes} {exponent:8.2f} {ms:8.2f}", flush=True)
 
 
 def groups(resolution: int, runs: int, budget_s: float) -> None:

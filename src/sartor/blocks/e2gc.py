@@ -56,8 +56,8 @@ def group_size(layers: Sequence[Grouped], *, mac: float, moved: float) -> int:
     With fewer, convolutions wait for data; with more, they compute more and more for a reuse of data that hardly
     rises (§III). Computing grows with the size of the groups while most of the data, the activations, stays, so there
     is one such size; of those that divide every layer's channels the nearest is taken, by the ratio. Layers of one
-    fixed number of groups cannot have it: theirs grow as the channels do. Deviation: the paper weighs both by what its GPUs take;
-    here the costs are given (:mod:`sartor.measure.energy.analytic` has some).
+    fixed number of groups cannot have it: theirs grow as the channels do. Deviation: the paper weighs both by
+    what its GPUs take; here the costs are given (:mod:`sartor.measure.energy.analytic` has some).
 
     Raises InputError for no layers, and for costs that are not positive.
     """

@@ -46,9 +46,10 @@ def measure_model(
     input_shape, modules (what computes, moves numbers or has parameters, with its counts), layers (where the time goes
     and what bounds it: :class:`sartor.measure.layers.layer.Layer`), roof (the target's best rates), nodes (what the
     target ran for which layer), untold (why there are no layers), timing, energy (see
-    :mod:`sartor.measure.energy.energy`), device, versions. Counts and layers are of one example; ``batch`` is what is timed. With ``latency_model``, a file of ``sartor profile-device``, nothing is
-    timed: latency_ms and latency_ci_ms are predicted, ``known`` is the share of it that is made of parts which were
-    timed by themselves, and there are no layers. A target on which only so much fits adds misfits: what is too large.
+    :mod:`sartor.measure.energy.energy`), device, versions. Counts and layers are of one example; ``batch`` is
+    what is timed. With ``latency_model``, a file of ``sartor profile-device``, nothing is timed:
+    latency_ms and latency_ci_ms are predicted, ``known`` is the share of it that is made of parts which were timed by
+    themselves, and there are no layers. A target on which only so much fits adds misfits: what is too large.
     Raises InputError when the model cannot be found, built, exported or run.
     """
     runner = open_target(target, threads)

@@ -111,7 +111,10 @@ def _timed(file: Path, *, runner: Target, runs: int, batch: int) -> dict[str, di
         "threads": runner.threads,
         "batch": batch,
     }
-    return {"latency": found, "details": {**_explained(file, runner), "timing": latency.to_dict(), "energy": energy(file, runner)}}
+    return {
+        "latency": found,
+        "details": {**_explained(file, runner), "timing": latency.to_dict(), "energy": energy(file, runner)},
+    }
 
 
 def _explained(file: Path, runner: Target) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sartor.blocks.conv import ConvNormAct
+from sartor.blocks.e2gc import groups_of
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hswish": nn.Hardswish}
 
@@ -24,7 +25,8 @@ class InvertedResidual(nn.Module):
 
     MobileNetV2 (arXiv:1801.04381 §3.3); the gate after the depthwise kernel is MobileNetV3's (arXiv:1905.02244 §5.3).
     ``hidden=None``: no expansion, a depthwise-separable convolution. ``groups``: of both 1x1 convolutions, with their
-    channels shuffled after the first (FBNet, arXiv:1812.03443 §3.1).
+    channels shuffled after the first (FBNet, arXiv:1812.03443 §3.1). ``group_size``: channels of each of the kernel's
+    groups; more than one makes it E2GC's (:mod:`sartor.blocks.e2gc`).
     """
 
     def __init__(
@@ -38,13 +40,14 @@ class InvertedResidual(nn.Module):
         act: str = "relu",
         gate: nn.Module | None = None,
         groups: int = 1,
+        group_size: int = 1,
         skip: bool = True,
     ):
         super().__init__()
         middle = c_in if hidden is None else hidden
         self.expand = nn.Identity() if hidden is None else activated(c_in, middle, 1, groups=groups, act=act)
         self.shuffle = nn.ChannelShuffle(groups) if groups > 1 else nn.Identity()
-        self.depthwise = activated(middle, middle, kernel, stride, groups=middle, act=act)
+        self.depthwise = activated(middle, middle, kernel, stride, groups=groups_of(middle, group_size), act=act)
         self.gate = nn.Identity() if gate is None else gate
         self.project = ConvNormAct(middle, c_out, 1, groups=groups, act=False)
         self.skip = skip and stride == 1 and c_in == c_out

@@ -16,6 +16,7 @@ from sartor.errors import InputError
 from sartor.graph.capture import Inputs, arguments
 from sartor.measure.counts import Counts, counts_of
 from sartor.measure.device import versions
+from sartor.measure.energy.energy import energy
 from sartor.measure.feeds import inputs as inputs_of
 from sartor.measure.file_of import exported, exported_with, onnx_file
 from sartor.measure.graph_counts import graph_counts
@@ -59,10 +60,11 @@ def measure_model(
     input_shape (the first input's), inputs (name, shape and dtype of each), modules (what computes, moves numbers or
     has parameters, with its counts), layers (where the time goes and what bounds it:
     :class:`sartor.measure.layers.layer.Layer`), roof (the target's best rates), nodes (what the target ran for which
-    layer), untold (why there are no layers), timing, device, versions. Counts and layers are of one example; ``batch``
-    is what is timed. With ``latency_model``, a file of ``sartor profile-device``, nothing is timed: latency_ms and
-    latency_ci_ms are predicted, ``known`` is the share of it that is made of parts which were timed by themselves, and
-    there are no layers. A target on which only so much fits adds misfits: what is too large.
+    layer), untold (why there are no layers), timing, energy (see :mod:`sartor.measure.energy.energy`), device,
+    versions. Counts and layers are of one example; ``batch`` is what is timed. With ``latency_model``, a file of
+    ``sartor profile-device``, nothing is timed: latency_ms and latency_ci_ms are predicted, ``known`` is the share of
+    it that is made of parts which were timed by themselves, and there are no layers. A target on which only so much
+    fits adds misfits: what is too large.
     Raises InputError when the model cannot be found, built, exported or run.
     """
     runner = open_target(target, threads)
@@ -199,7 +201,8 @@ def _timed(file: Path, *, runner: Target, runs: int, batch: int, fresh: bool) ->
         timing = {**latency.to_dict(), "ci_ms": list(latency.ci_ms)}
         doubt = "the machine's pace changed on the way" if latency.unsteady else None
         doubt = "the machine never came to rest" if latency.disturbed else doubt
-        return {"latency": found, "details": {**_explained(file, runner), "timing": timing}}, doubt
+        details = {**_explained(file, runner), "timing": timing, "energy": energy(file, runner)}
+        return {"latency": found, "details": details}, doubt
 
     if isinstance(runner, Local):
         return kept(file, runner, make, runs=runs, batch=batch, fresh=fresh)
@@ -222,4 +225,7 @@ def _predicted(file: Path, *, runner: Target, model: LatencyModel) -> dict[str, 
         "target": runner.name,
         "threads": runner.threads,
     }
-    return {"latency": found, "details": {"profile": dict(model.profile.device)}}
+    return {
+        "latency": found,
+        "details": {"profile": dict(model.profile.device), "energy": energy(file, runner, run=False)},
+    }

@@ -31,25 +31,31 @@ class Skipped(nn.Module):
 
 
 def build_mnasnet(
-    arch: Mapping[str, Option], *, channels: int = 3, classes: int = 1000, width: float = 1.0
+    arch: Mapping[str, Option],
+    *,
+    channels: int = 3,
+    classes: int = 1000,
+    width: float = 1.0,
+    stem: int = STEM,
+    last: int = LAST,
 ) -> MobileNet:
     """The network of ``arch`` with fresh weights (arXiv:1807.11626 §4.1 and Figure 7): a block's first layer halves and
-    changes the channels. ``width`` multiplies all channels.
+    changes the channels. ``width`` multiplies all channels, those of the ``stem`` and the ``last`` convolution too.
 
     Convolutions: ``conv`` is dense, ``dconv`` depthwise-separable, ``mbconv`` an inverted residual. Skips are there
     where shapes allow: identities where neither pixels nor channels change, pooling where channels do not, which the
     paper leaves open.
     """
-    c = divisible(STEM * width)
-    stem, blocks = activated(channels, c, 3, 2), list[nn.Module]()
+    c = divisible(stem * width)
+    first, blocks = activated(channels, c, 3, 2), list[nn.Module]()
     for block, stride in enumerate(STRIDES):
         name = f"b{block}"
         for index in range(int(arch[f"{name}.layers"])):
             c_out = divisible(int(arch[f"{name}.width"]) * width)
             blocks.append(_layer(arch, name, c, c_out, stride if index == 0 else 1))
             c = c_out
-    last = divisible(LAST * width)
-    return MobileNet(stem, blocks, activated(c, last, 1), nn.Linear(last, classes))
+    features = divisible(last * width)
+    return MobileNet(first, blocks, activated(c, features, 1), nn.Linear(features, classes))
 
 
 def _layer(arch: Mapping[str, Option], name: str, c_in: int, c_out: int, stride: int) -> nn.Module:

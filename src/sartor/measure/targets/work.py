@@ -32,6 +32,7 @@ _FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dr
 _ABSORBED = frozenset({"BatchNormalization", "Relu", "Clip", "LeakyRelu"})
 _ABSORBING = frozenset({*_CONVOLUTIONS, *_PRODUCTS, *_ABSORBED, "Add"})
 _INTEGERS = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+_HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 KINDS = ("convolution", "pointwise", "depthwise", "dense", "elementwise")
 
@@ -43,7 +44,7 @@ class Work:
     ``kind``: one of ``KINDS``; a grouped convolution whose groups have one channel is depthwise, whatever else is not
     a convolution or a product elementwise. ``macs``: multiply-accumulates. ``rows``, ``depth``, ``columns``: of the
     matrix products that it is, ``groups`` of them (of a convolution: pixels, kernel times channels, filters).
-    ``read``, ``written``: values. ``weights``: stored values. ``bits``: 8 or 32.
+    ``read``, ``written``: values. ``weights``: stored values. ``bits``: 8, 16 or 32.
     ``made``: its first output.
     """
 
@@ -68,7 +69,7 @@ def work_of(file: Path) -> tuple[Work, ...]:
     values = tensors(proto, file)
     known = shapes(proto, values)
     stored = {tensor.name for tensor in proto.graph.initializer}
-    narrow = _narrow(proto, values)
+    narrow, half = _narrow(proto, values), _half(proto, values)
     made = {name: node for node in proto.graph.node for name in node.output}
     found = []
     for node in proto.graph.node:
@@ -80,7 +81,7 @@ def work_of(file: Path) -> tuple[Work, ...]:
         before = _behind(made, node.input[0]) if node.op_type in _ABSORBED else None
         if before is not None and before.op_type in _ABSORBING:
             continue
-        found.append(_work(node, known, stored, narrow))
+        found.append(_work(node, known, stored, narrow, half))
     return tuple(found)
 
 
@@ -104,11 +105,18 @@ def _narrow(proto: onnx.ModelProto, values: dict[str, np.ndarray]) -> set[str]:
     return narrow
 
 
+def _half(proto: onnx.ModelProto, values: dict[str, np.ndarray]) -> set[str]:
+    """Tensors of 16-bit floats."""
+    weights = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _HALVES}
+    return weights | {name for name, value in values.items() if value.dtype == np.float16}
+
+
 def _work(
     node: onnx.NodeProto,
     known: dict[str, tuple[int, ...]],
     stored: set[str],
     narrow: set[str],
+    half: set[str],
 ) -> Work:
     out = known[node.output[0]]
     macs, groups = node_macs(node, known), 1
@@ -146,6 +154,6 @@ def _work(
         read=sum(math.prod(known[n]) for n in node.input if n in known and n not in stored),
         written=sum(math.prod(known[n]) for n in node.output if n in known),
         weights=sum(math.prod(known[n]) for n in node.input if n in known and n in stored),
-        bits=8 if all(name in narrow for name in operands) else 32,
+        bits=8 if all(name in narrow for name in operands) else 16 if all(name in half for name in operands) else 32,
         made=node.output[0],
     )

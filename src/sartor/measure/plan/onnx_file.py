@@ -86,7 +86,7 @@ def problem_from(
             overwrites, scratch = by_part(node, shapes, sizes)
         steps.append(
             Step(
-                tuple(name for name in _reads(node) if name not in constants),
+                tuple(name for name in reads(node) if name not in constants),
                 tuple(name for name in node.output if name),
                 tuple(n for n in overwrites if n and n not in constants and n not in windows and n not in parts),
                 view=(node.op_type in VIEWS and node.input[0] not in constants)
@@ -113,7 +113,7 @@ def reordered(proto: onnx.ModelProto, order: Sequence[int]) -> onnx.ModelProto:
     copy.graph.node.extend([*kept, *(nodes[number] for number in order)])
     known = {v.name for v in proto.graph.input} | {t.name for t in proto.graph.initializer}
     for node in copy.graph.node:
-        missing = [name for name in _reads(node) if name not in known]
+        missing = [name for name in reads(node) if name not in known]
         if missing:
             raise InputError(f"the order runs node {node.name!r} before the one that makes its input {missing[0]!r}")
         known.update(node.output)
@@ -134,7 +134,7 @@ def constant_names(proto: onnx.ModelProto) -> set[str]:
     """Weights, and what is computed from nothing else."""
     constants = {tensor.name for tensor in proto.graph.initializer}
     for node in proto.graph.node:
-        if all(name in constants for name in _reads(node)):
+        if all(name in constants for name in reads(node)):
             constants.update(node.output)
     return constants
 
@@ -154,7 +154,7 @@ def _known(proto: onnx.ModelProto) -> set[str]:
             sizes = [] if target is None else onnx.numpy_helper.to_array(target).reshape(-1).tolist()
             if -1 in sizes and sizes[0] != 0:  # the batch is open, so what is left of it is too
                 continue
-        if all(name in known or name in constants for name in _reads(node)):
+        if all(name in known or name in constants for name in reads(node)):
             known.update(name for name in node.output if name)
     return known
 
@@ -172,14 +172,14 @@ def computing_nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in proto.graph.node if not set(node.output) <= constants]
 
 
-def _reads(node: onnx.NodeProto) -> list[str]:
+def reads(node: onnx.NodeProto) -> list[str]:
     """A node's inputs, and what the graphs inside it (branches, loops) read from around them."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in (*attribute.graphs, *([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else [])):
             own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
             for inner in graph.node:
-                names.extend(name for name in _reads(inner) if name not in own)
+                names.extend(name for name in reads(inner) if name not in own)
                 own.update(inner.output)
     return names
 

@@ -29,7 +29,7 @@ from sartor.measure.plan.steps import Buffer, Problem, buffers, most_at_once
 from sartor.measure.plan.unroll import Cut, Graph, Unrolled, unrolled
 from sartor.measure.runnable import load, tensors
 
-GRIDS = (2, 3, 4, 5, 6, 8, 10, 12, 16)
+GRIDS = (2, 3, 4, 5, 6, 8, 12, 16)
 """Parts along an axis that are tried: finer ones repeat more and spare little."""
 _TRIED = 6
 """Estimates that are planned in full before a stretch is given up."""
@@ -163,17 +163,19 @@ class _Search:
     def _options(self, number: int, peak: int) -> list[_Option]:
         """Stretches and grids that hold node ``number``: those below the limit by their overhead, then by their peak."""
         assert self.limit is not None
-        found = []
-        for exit in self.numbers:
-            if self.named is not None and exit not in self.named:
-                continue
-            for entry, inside in self.graph.stretches(exit):
-                if number not in inside or (self.named is not None and entry not in self.named):
-                    continue
-                beside = self._beside(inside, entry, exit)
-                if beside >= peak:
-                    continue
-                found += self._gridded(entry, exit, inside, beside, peak)
+        may = lambda name: self.named is None or name in self.named
+        ends = {
+            (entry, exit): (inside, beside)
+            for exit in filter(may, self.numbers)
+            for entry, inside in self.graph.stretches(exit)
+            if may(entry) and number in inside and (beside := self._beside(inside, entry, exit)) < peak
+        }
+        found: list[_Option] = []
+        for enough in (True, False):  # those whose ends leave no room for a patch only where nothing else is left
+            if not any(option.peak_bytes <= self.limit for option in found):
+                for (entry, exit), (inside, beside) in ends.items():
+                    if (beside < self.limit) == enough:
+                        found += self._gridded(entry, exit, inside, beside, peak)
         return sorted(
             found, key=lambda o: (o.peak_bytes > self.limit, o.more_macs if o.peak_bytes <= self.limit else o.peak_bytes)
         )

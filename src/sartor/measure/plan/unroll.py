@@ -53,6 +53,8 @@ class Graph:
         self.shapes: dict[str, tuple[int, ...]] = {t.name: tuple(t.dims) for t in proto.graph.initializer}
         self.shapes |= {name: tuple(value.shape) for name, value in values.items()}
         self.outputs = {value.name for value in proto.graph.output}
+        self._asked: dict[tuple[int, Box], Needs] = {}  # stretches that end alike ask alike
+        self._stretches: dict[str, list[tuple[str, frozenset[int]]]] = {}
 
     @cached_property
     def maker(self) -> dict[str, int]:
@@ -75,10 +77,13 @@ class Graph:
             for node in self.nodes
         ]
 
-    def stretches(self, exit: str) -> Iterator[tuple[str, frozenset[int]]]:
+    def stretches(self, exit: str) -> list[tuple[str, frozenset[int]]]:
         """Every entry from which a stretch ends at ``exit``, the nearest first, with the numbers of its nodes."""
-        if exit not in self.maker:
-            return
+        if exit not in self._stretches:
+            self._stretches[exit] = list(self._stretches_to(exit)) if exit in self.maker else []
+        return self._stretches[exit]
+
+    def _stretches_to(self, exit: str) -> Iterator[tuple[str, frozenset[int]]]:
         inside: set[int] = set()
         front = {exit}
         while front:
@@ -87,12 +92,8 @@ class Graph:
             if number < 0 or not self.patchable[number]:
                 return
             inside.add(number)
-            front = {
-                read
-                for node in inside
-                for read in self.nodes[node].input
-                if read and read not in self.constants and self.maker.get(read, -1) not in inside
-            }
+            front -= {*self.nodes[number].output}
+            front |= {read for read in self.nodes[number].input if read and read not in self.constants}
             if len(front) == 1 and self._closed(inside, exit):
                 yield next(iter(front)), frozenset(inside)
 
@@ -132,9 +133,9 @@ class Graph:
             if not wanted:
                 continue
             box = _hull(wanted)
-            found = needs(node, box, self.shapes, self.constants)
+            found = self._asked.get((number, box)) or needs(node, box, self.shapes, self.constants)
             assert found is not None, "stretches() asked before"
-            asked[number] = found
+            asked[number] = self._asked[number, box] = found
             boxes |= dict.fromkeys((name for name in node.output if name), box)
             for name, need in found.boxes.items():
                 boxes[name] = _hull([need, *([boxes[name]] if name in boxes else [])])

@@ -78,7 +78,7 @@ def _window(draw: st.DrawFn, sides: tuple[int, int], *, pool: bool) -> dict[str,
 
 @st.composite
 def stacks(draw: st.DrawFn) -> Stack:
-    """Convolutions (dense, grouped, depthwise), poolings, activations, residuals, positions: what a prefix is made of."""
+    """Convolutions, poolings, activations, residuals, positions: what a prefix is made of."""
     stack = Stack((draw(st.integers(1, 3)), draw(st.integers(5, 17)), draw(st.integers(5, 17))))
     stack.rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     for _ in range(draw(st.integers(1, 6))):

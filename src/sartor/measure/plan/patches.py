@@ -19,10 +19,9 @@ import numpy as np
 import onnx
 
 from sartor.disk import write_atomic
-from sartor.errors import InputError
 from sartor.measure.graph_counts import node_macs
 from sartor.measure.plan.kernels import WHOLE_TENSORS, Kernels
-from sartor.measure.plan.onnx_file import constant_names, problem_from, reordered
+from sartor.measure.plan.onnx_file import problem_from, reordered
 from sartor.measure.plan.plan import Plan, make_plan
 from sartor.measure.plan.regions import cut_axes
 from sartor.measure.plan.steps import Buffer, Problem, buffers, most_at_once
@@ -33,6 +32,8 @@ GRIDS = (2, 3, 4, 5, 6, 8, 12, 16)
 """Parts along an axis that are tried: finer ones repeat more and spare little."""
 _TRIED = 6
 """Estimates that are planned in full before a stretch is given up."""
+_LOWERED = 4
+"""Times that the aim is set lower because the arena has gaps."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ def schedule(
 ) -> Schedule:
     """Plan ``proto`` in its best order, and patch by patch where it does not fit ``limit`` bytes without.
 
-    Where no patches make it fit, those that come nearest. ``named``: tensors at which a stretch may begin and end, where
-    not all; without ``limit`` nothing is cut. ``file`` names it in errors. Raises InputError.
+    Where no patches make it fit, those that come nearest. ``named``: tensors at which a stretch may begin and end,
+    where not all; without ``limit`` nothing is cut. ``file`` names it in errors. Raises InputError.
     """
     return _Search(proto, tensors(proto, file), limit, kernels, named).best()
 
 
 def write_patched(file: Path, target: Path, cuts: Sequence[Cut]) -> None:
-    """Write ``file`` to ``target`` with its ``cuts`` patch by patch: plain nodes, the same outputs. Raises InputError."""
+    """Write ``file`` to ``target`` with its ``cuts`` patch by patch, the same outputs. Raises InputError."""
     proto = load(file)
     write_atomic(target, unrolled(proto, cuts, tensors(proto, file)).proto.SerializeToString())
 
@@ -106,10 +107,20 @@ class _Search:
 
     def best(self) -> Schedule:
         cuts: tuple[_Option, ...] = ()
+        best = self._schedule(cuts)
+        limit = self.limit
+        if limit is None or best.plan.arena_bytes <= limit:
+            return best
         now = self._planned(cuts)
-        while self.limit is not None and (found := self._better(cuts, now)) is not None:
-            cuts, now = found
-        return self._schedule(cuts)
+        for _ in range(_LOWERED):
+            while (found := self._better(cuts, now)) is not None:
+                cuts, now = found
+            best = min(best, self._schedule(cuts), key=lambda made: made.plan.arena_bytes)
+            gaps = best.plan.arena_bytes - limit
+            if gaps <= 0 or not cuts:
+                break
+            self.limit = (self.limit or 0) - gaps  # what is there at once fits, and leaves gaps: aim lower
+        return best
 
     def _schedule(self, options: Sequence[_Option]) -> Schedule:
         cuts = tuple(option.cut for option in options)
@@ -127,7 +138,7 @@ class _Search:
 
     def _planned(self, options: Sequence[_Option]) -> dict[int, int]:
         """The most bytes that are there while a node, or any patch of it, runs: by the node's number."""
-        made = Unrolled(self.proto, self.values, {})
+        made = Unrolled(self.proto, self.values, {}, frozenset())
         if options:
             made = unrolled(self.proto, [option.cut for option in options], self.values)
         problem = problem_from(made.proto, made.values, kernels=self.kernels)
@@ -139,29 +150,27 @@ class _Search:
             most[number] = max(most.get(number, 0), there)
         return most
 
-    def _better(self, cuts: Sequence[_Option], now: Mapping[int, int]) -> tuple[tuple[_Option, ...], dict[int, int]] | None:
+    def _better(
+        self, cuts: Sequence[_Option], now: Mapping[int, int]
+    ) -> tuple[tuple[_Option, ...], dict[int, int]] | None:
         """One more stretch in patches, or one in others, so that less is over the limit; None where nothing helps."""
         assert self.limit is not None
         over = {number: there for number, there in now.items() if there > self.limit}
         if not over:
             return None
         hottest = max(over, key=lambda number: over[number])
-        tried = 0
-        for option in self._options(hottest, now[hottest]):
+        for option in self._options(hottest, now[hottest])[:_TRIED]:
             new = (*(cut for cut in cuts if not cut.inside & option.inside), option)
             then = self._planned(new)
             if self._excess(then) < self._excess(now):
                 return new, then
-            tried += 1
-            if tried == _TRIED:
-                break
         return None
 
     def _excess(self, held: Mapping[int, int]) -> int:
         return sum(max(0, there - (self.limit or 0)) for there in held.values())
 
     def _options(self, number: int, peak: int) -> list[_Option]:
-        """Stretches and grids that hold node ``number``: those below the limit by their overhead, then by their peak."""
+        """Stretches and grids that hold node ``number``: those below the limit by overhead, then others by peak."""
         assert self.limit is not None
         may = lambda name: self.named is None or name in self.named
         ends = {
@@ -170,14 +179,14 @@ class _Search:
             for entry, inside in self.graph.stretches(exit)
             if may(entry) and number in inside and (beside := self._beside(inside, entry, exit)) < peak
         }
-        found: list[_Option] = []
+        limit, found = self.limit, list[_Option]()
         for enough in (True, False):  # those whose ends leave no room for a patch only where nothing else is left
-            if not any(option.peak_bytes <= self.limit for option in found):
+            if not any(option.peak_bytes <= limit for option in found):
                 for (entry, exit), (inside, beside) in ends.items():
-                    if (beside < self.limit) == enough:
+                    if (beside < limit) == enough:
                         found += self._gridded(entry, exit, inside, beside, peak)
         return sorted(
-            found, key=lambda o: (o.peak_bytes > self.limit, o.more_macs if o.peak_bytes <= self.limit else o.peak_bytes)
+            found, key=lambda o: (o.peak_bytes > limit, o.more_macs if o.peak_bytes <= limit else o.peak_bytes)
         )
 
     def _beside(self, inside: frozenset[int], entry: str, exit: str) -> int:
@@ -223,14 +232,13 @@ class _Search:
         sizes = {cut.entry: 0, cut.exit: 0}
         sizes |= {n: self._scaled(self.problem.sizes[n], n, longest[n]) for n in longest if n not in sizes}
         kept = [self.problem.steps[number] for number in order]
-        steps_ = tuple(
-            replace(step, scratch=min(step.scratch, sizes.get(step.outputs[0], 0)))
-            for step in kept
-        )
+        steps_ = tuple(replace(step, scratch=min(step.scratch, sizes.get(step.outputs[0], 0))) for step in kept)
         sizes |= {name: 0 for step in kept for name in (*step.inputs, *step.outputs) if name not in sizes}
         patch = Problem(steps_, sizes, (cut.entry,), (cut.exit,))
         work = sum(
-            self._scaled(self.macs[number], self.graph.nodes[number].output[0], total[self.graph.nodes[number].output[0]])
+            self._scaled(
+                self.macs[number], self.graph.nodes[number].output[0], total[self.graph.nodes[number].output[0]]
+            )
             for number in order
             if self.macs[number] and self.graph.nodes[number].output[0] in total
         )

@@ -1,8 +1,8 @@
 """Which part of its inputs a node needs for a part of its output: what lets a network be run patch by patch.
 
-Images ``[1, channels, height, width]`` are cut along height and width, tokens ``[1, tokens, width]`` along the tokens. A
-window at the image's border keeps the padding of that side and has none on the others. A node whose rule is missing, or
-whose output depends on more than a window of its input, has no answer, and a patch ends there.
+Images ``[1, channels, height, width]`` are cut along height and width, tokens ``[1, tokens, width]`` along the tokens.
+A window at the image's border keeps the padding of that side and has none on the others. A node whose rule is missing,
+or whose output depends on more than a window of its input, has no answer, and a patch ends there.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ Box = tuple[tuple[int, int], ...]
 
 _ARITHMETIC = (
     "Relu LeakyRelu Elu Celu Selu Sigmoid HardSigmoid Tanh Softplus Softsign ThresholdedRelu Clip Cast PRelu Gelu "
-    "FastGelu BiasGelu QuickGelu HardSwish Swish Mish Erf Exp Log Sqrt Neg Abs Floor Ceil Round Not Add Sub Mul Div Pow "
-    "Max Min Sum Where Identity QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu"
+    "FastGelu BiasGelu QuickGelu HardSwish Swish Mish Erf Exp Log Sqrt Neg Abs Floor Ceil Round Not Add Sub Mul Div "
+    "Pow Max Min Sum Where Identity QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu"
 )
 POINTWISE = frozenset(_ARITHMETIC.split())
 """Each value from the values at its own place; constants are broadcast from the right."""
 _CHANNELWISE = frozenset({"BatchNormalization", "QuantizeLinear", "DequantizeLinear"})
-_ROWWISE = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization"})
+_ROWWISE = frozenset(
+    {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization"}
+)
 _POOLS = frozenset({"MaxPool", "AveragePool", "QLinearAveragePool"})
 
 

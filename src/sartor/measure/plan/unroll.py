@@ -1,9 +1,9 @@
 """A stretch of a graph written out patch by patch, as plain nodes: any runtime gives the same outputs.
 
-Patch-based inference (Lin et al., MCUNetV2, arXiv 2110.15352, section 3): a stretch that begins at one tensor and ends at
-another is run for one part of its result after the other. Each patch reads its window of the entry with the halo that its
-kernels reach for, so that what overlaps is computed again: memory for work. Products, norms and activations of tokens
-reach for nothing but their own token, and cost no more (MCUFormer's operator integration, arXiv 2310.16898).
+Patch-based inference (Lin et al., MCUNetV2, arXiv 2110.15352, section 3): a stretch that begins at one tensor and ends
+at another is run for one part of its result after the other. Each patch reads its window of the entry with the halo
+that its kernels reach for, so that what overlaps is computed again: memory for work. Products, norms and activations of
+tokens reach for nothing but their own token, and cost no more (MCUFormer's operator integration, arXiv 2310.16898).
 Rejected: a Loop node, whose body few runtimes for small machines know and our own checks refuse.
 """
 
@@ -36,11 +36,13 @@ class Cut:
 
 @dataclass(frozen=True)
 class Unrolled:
-    """``values``: an array as large as each tensor; ``origin``: of the nodes' outputs, the tensor each is a part of."""
+    """``values``: an array as large as each tensor; ``origin``: of the nodes' outputs, the tensor each is a part of;
+    ``moved``: outputs of the slices and concatenations that were added."""
 
     proto: onnx.ModelProto
     values: dict[str, np.ndarray]
     origin: dict[str, str]
+    moved: frozenset[str]
 
 
 class Graph:
@@ -108,8 +110,8 @@ class Graph:
             if entry == cut.entry:
                 return sorted(inside)
         raise InputError(
-            f"the nodes from {cut.entry!r} to {cut.exit!r} cannot run patch by patch: the stretch must begin and end at "
-            "one tensor and hold convolutions, poolings and elementwise operators, or products of tokens"
+            f"the nodes from {cut.entry!r} to {cut.exit!r} cannot run patch by patch: the stretch must begin and end "
+            "at one tensor and hold convolutions, poolings and elementwise operators, or products of tokens"
         )
 
     def parts(self, cut: Cut) -> list[Box]:
@@ -181,6 +183,7 @@ class _Writer:
         self.stored: dict[str, np.ndarray] = {}
         self.values = dict(graph.values)
         self.origin: dict[str, str] = {}
+        self.moved: set[str] = set()
 
     def cut(self, cut: Cut, inside: Sequence[int]) -> None:
         made: list[str] = []
@@ -212,7 +215,7 @@ class _Writer:
             names |= {name: self._crop(name, where, f"{tag}/{number}") for name, where in needed.crops.items()}
             node.input[:] = [names.get(name, name) for name in node.input]
             node.output[:] = [name and f"{name}~{tag}" for name in node.output]
-            node.name = f"{node.name or node.op_type}~{tag}"
+            node.name = f"{node.name or graph.nodes[number].output[0]}~{tag}"
             if needed.pads is not None:
                 kept = [a for a in node.attribute if a.name not in ("pads", "auto_pad")]
                 del node.attribute[:]
@@ -258,6 +261,7 @@ class _Writer:
         starts = self._store([first for first, _ in where.values()])
         ends = self._store([last for _, last in where.values()])
         axes = self._store(list(where))
+        self.moved.add(made)
         self.nodes.append(onnx.helper.make_node("Slice", [name, starts, ends, axes], [made], name=made))
         return made
 
@@ -269,6 +273,7 @@ class _Writer:
     def _join(self, names: Sequence[str], axis: int, exit: str, made: str) -> str:
         if len(names) == 1:
             return names[0]
+        self.moved.add(made)
         self.nodes.append(onnx.helper.make_node("Concat", list(names), [made], name=made, axis=axis))
         shape = list(self.values[names[0]].shape)
         shape[axis] = sum(self.values[name].shape[axis] for name in names)
@@ -281,6 +286,8 @@ class _Writer:
         last = self.nodes[-1]
         last.output[:] = [exit if name == made else name for name in last.output]
         self.values.pop(made)
+        if made in self.moved:
+            self.moved.add(exit)
 
     def written(self) -> Unrolled:
         copy = onnx.ModelProto()
@@ -296,4 +303,6 @@ class _Writer:
             onnx.numpy_helper.from_array(value, name) for name, value in self.stored.items() if name not in there
         )
         values = {name: value for name, value in self.values.items() if name in made or name not in self.graph.maker}
-        return Unrolled(copy, values, {new: old for new, old in self.origin.items() if new in made})
+        return Unrolled(
+            copy, values, {new: old for new, old in self.origin.items() if new in made}, frozenset(self.moved)
+        )

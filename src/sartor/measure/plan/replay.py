@@ -149,17 +149,20 @@ def _by_part(node: onnx.NodeProto, arena: _Arena, stored: Mapping[str, np.ndarra
     shapes = {name: value.shape for name, value in (*arena.like.items(), *stored.items())}
     axis = part_axis(node, shapes)
     shape = arena.like[image].shape
+    weights = {name: stored[name] for name in node.input[1:] if name}
+    rows = None if axis else _session(node, {image: arena.like[image][..., :1, :]}, weights, [out], proto)
     for part in np.ndindex(shape[:2] if axis else shape[:-1]):
         where = tuple(slice(i, i + 1) for i in part)
-        weights = {name: stored[name] for name in node.input[1:] if name}
-        one = node
-        if axis:
+        read = arena.read(image, where)
+        if rows is None:
             channels, channel = shape[1], slice(part[1], part[1] + 1)
-            weights = {n: v[channel] if v.ndim and len(v) == channels else v for n, v in weights.items()}
+            own = {n: v[channel] if v.ndim and len(v) == channels else v for n, v in weights.items()}
             one = onnx.NodeProto()
             one.CopyFrom(node)
             next(a for a in one.attribute if a.name == "group").i = 1
-        (made,) = _run(one, {image: arena.read(image, where)}, weights, [out], proto)
+            (made,) = _run(one, {image: read}, own, [out], proto)
+        else:
+            (made,) = rows.run([out], {image: read})
         arena.write(out, arena.through(scratch_of(out), made), where)
 
 
@@ -170,6 +173,16 @@ def _run(
     outputs: list[str],
     proto: onnx.ModelProto,
 ) -> list[np.ndarray]:
+    return list(_session(node, inputs, weights, outputs, proto).run(outputs, dict(inputs)))
+
+
+def _session(
+    node: onnx.NodeProto,
+    inputs: Mapping[str, np.ndarray],
+    weights: Mapping[str, np.ndarray],
+    outputs: list[str],
+    proto: onnx.ModelProto,
+) -> ort.InferenceSession:
     given = [
         onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
         for name, value in inputs.items()
@@ -182,5 +195,4 @@ def _run(
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return list(session.run(outputs, dict(inputs)))
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

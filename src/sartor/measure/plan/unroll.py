@@ -96,13 +96,26 @@ class Graph:
             inside.add(number)
             front -= {*self.nodes[number].output}
             front |= {read for read in self.nodes[number].input if read and read not in self.constants}
-            if len(front) == 1 and self._closed(inside, exit):
+            if len(front) == 1 and self._closed(inside, next(iter(front)), exit):
                 yield next(iter(front)), frozenset(inside)
 
-    def _closed(self, inside: set[int], exit: str) -> bool:
-        """Nobody else reads what is made inside."""
-        made = {name for number in inside for name in self.nodes[number].output if name and name != exit}
+    def _closed(self, inside: set[int], entry: str, exit: str) -> bool:
+        """Nobody else reads what is made inside, but for the entry's numbers out of 8 bits, which others make again."""
+        own = [number for number in inside if not self.again(number, entry)]
+        made = {name for number in own for name in self.nodes[number].output if name and name != exit}
         return not made & self.outputs and all(self.readers.get(name, set()) <= inside for name in made)
+
+    def again(self, number: int, entry: str) -> bool:
+        """Whether the node only takes ``entry`` out of 8 bits: in a file of quantiser pairs that is no work."""
+        node = self.nodes[number]
+        return node.op_type == "DequantizeLinear" and node.input[0] == entry and node.output[0] not in self.outputs
+
+    def needed_outside(self, number: int, cut: Cut) -> bool:
+        """Whether nodes outside of ``cut`` read what its node ``number`` makes."""
+        inside = set(self.stretch(cut))
+        return cut.exit not in self.nodes[number].output and any(
+            self.readers.get(name, set()) - inside for name in self.nodes[number].output
+        )
 
     def stretch(self, cut: Cut) -> list[int]:
         """The numbers of the nodes from ``cut``'s entry to its exit. Raises InputError."""
@@ -162,16 +175,17 @@ def unrolled(proto: onnx.ModelProto, cuts: Sequence[Cut], values: Mapping[str, n
     ends: dict[int, Cut] = {}
     for cut in cuts:
         inside = graph.stretch(cut)
-        if taken.keys() & set(inside):
-            raise InputError(f"the stretch to {cut.exit!r} overlaps the one to {taken[inside[-1]].exit!r}")
+        other = next((taken[n].exit for n in inside if n in taken and not graph.again(n, cut.entry)), None)
+        if other is not None:
+            raise InputError(f"the stretch to {cut.exit!r} overlaps the one to {other!r}")
         taken |= dict.fromkeys(inside, cut)
         ends[graph.maker[cut.exit]] = cut
     numbers = {id(node): number for number, node in enumerate(graph.nodes)}
     for node in proto.graph.node:
         number = numbers.get(id(node), -1)
         if number in ends:
-            writer.cut(ends[number], sorted(n for n, cut in taken.items() if cut is ends[number]))
-        elif number not in taken:
+            writer.cut(ends[number], graph.stretch(ends[number]))
+        elif number not in taken or graph.needed_outside(number, taken[number]):
             writer.nodes.append(node)
     return writer.written()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from sartor.errors import InputError
 from sartor.measure.plan.kernels import Kernels
 from sartor.measure.plan.patches import Schedule, schedule
 from sartor.measure.plan.unroll import unrolled
-from sartor.measure.runnable import load, optimised, tensors
+from sartor.measure.runnable import load, tensors
 from sartor.measure.targets.mcu.boards import (
     BOARDS,
     CORES,
@@ -29,11 +28,10 @@ from sartor.measure.targets.mcu.boards import (
     WRITTEN_CYCLES,
     Board,
 )
+from sartor.measure.targets.mcu.graph import board_graph
 from sartor.measure.targets.quantities import in_range, split_settings
 from sartor.measure.targets.simulated import Simulated
 from sartor.measure.targets.work import Work, work_in, work_of
-
-_QUANTISED = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
 
 
 @dataclass(frozen=True)
@@ -190,36 +188,4 @@ def _sum(one: Work, other: Work) -> Work:
 @lru_cache(maxsize=8)  # a file's peak, latency and misfits are asked for one after the other
 def _scheduled(content: bytes, file: Path, limit: int | None, kernels: Kernels) -> Schedule:
     named = {name for node in load(file).graph.node for name in (*node.input, *node.output)}
-    proto = load(file)
-    _without_edges(proto)
-    for value in proto.graph.input:  # a board takes one image, and then no node computes shapes from the batch
-        if value.type.tensor_type.shape.dim:
-            value.type.tensor_type.shape.dim[0].dim_value = value.type.tensor_type.shape.dim[0].dim_value or 1
-    with tempfile.TemporaryDirectory() as folder:
-        inner = Path(folder) / "board.onnx"
-        inner.write_bytes(proto.SerializeToString())
-        return schedule(optimised(inner, layouts=False), file, limit=limit, kernels=kernels, named=named)
-
-
-def _without_edges(proto: onnx.ModelProto) -> None:
-    """Make the inputs and outputs of ``proto`` the 8-bit tensors behind its outermost quantisers."""
-    graph = proto.graph
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    for node in list(graph.node):
-        zero = stored.get(node.input[2]) if len(node.input) > 2 else None
-        if zero is None or zero.data_type not in _QUANTISED:
-            continue
-        if node.op_type == "QuantizeLinear":
-            readers = sum(node.input[0] in other.input for other in graph.node)
-            edge = next((value for value in graph.input if value.name == node.input[0]), None)
-            inner = node.output[0]
-        elif node.op_type == "DequantizeLinear":
-            readers = 1 + sum(node.output[0] in other.input for other in graph.node)
-            edge = next((value for value in graph.output if value.name == node.output[0]), None)
-            inner = node.input[0]
-        else:
-            continue
-        if edge is not None and readers == 1 and inner not in stored:
-            edge.name = inner
-            edge.type.tensor_type.elem_type = zero.data_type
-            graph.node.remove(node)
+    return schedule(board_graph(file), file, limit=limit, kernels=kernels, named=named)

@@ -176,7 +176,7 @@ def test_patches_make_it_fit_at_a_price(tmp_path: Path) -> None:
 
 @pytest.mark.heavy
 def test_mcunet_fits_the_board_it_is_for(benchmark: ModuleType, tmp_path: Path) -> None:
-    """In 8 bits; in fp32 it does not. Its makers say 293 kB of SRAM for in3 on the F746, with the buffers in which their
+    """In 8 bits; in fp32 it does not. Its makers say 293 kB of SRAM for in3 on the F746, with the buffers in which
     kernels gather inputs: more than its activations with depthwise in place, less than those with whole outputs."""
     module, shape = benchmark.networks()["mcunet-in3"]
     file = _file(module, shape, tmp_path / "m.onnx")

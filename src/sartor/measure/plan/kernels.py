@@ -3,7 +3,7 @@
 A depthwise convolution makes each channel from that channel alone, so it can go to where its input was, through memory
 for one channel (MCUNet's TinyEngine: Lin et al., arXiv 2007.10319, section 3.2: one channel more instead of as many
 again). A product with stored weights makes each row (token) from that row, and goes through memory for one
-(MCUFormer's token overwriting: Liang et al., arXiv 2310.16898, section 3.3). Only where the result is as large as
+(MCUFormer's token overwriting: Liang et al., arXiv 2310.16898). Only where the result is as large as
 what it overwrites: a smaller one would hold the larger buffer for as long as it lives, which gains nothing.
 
 A kernel that takes strides reads a window of a tensor where it stands and writes one into a larger tensor, so the

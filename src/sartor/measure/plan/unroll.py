@@ -1,9 +1,10 @@
 """A stretch of a graph written out patch by patch, as plain nodes: any runtime gives the same outputs.
 
-Patch-based inference (Lin et al., MCUNetV2, arXiv 2110.15352, section 3.1): a stretch that begins at one tensor and ends
-at another is run for one part of its result after the other. Each patch reads its window of the entry with the halo
-that its kernels reach for, so that what overlaps is computed again: memory for work. Products, norms and activations of
-tokens reach for nothing but their own token, and cost no more (MCUFormer's operator integration, arXiv 2310.16898).
+Patch-based inference (Lin et al., MCUNetV2, arXiv 2110.15352, section 3.1): a stretch that begins at one tensor and
+ends at another is run for one part of its result after the other. Each patch reads its window of the entry with the
+halo that its kernels reach for, so that what overlaps is computed again: memory for work. Products, norms and
+activations of tokens reach for nothing but their own token, and cost no more (MCUFormer's operator integration, arXiv
+2310.16898).
 Rejected: a Loop node, whose body few runtimes for small machines know and our own checks refuse.
 """
 

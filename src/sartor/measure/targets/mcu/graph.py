@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from sartor.errors import InputError
 from sartor.measure.runnable import load, optimised
 
 _QUANTISED = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
@@ -24,7 +25,10 @@ def board_graph(file: Path) -> onnx.ModelProto:
             value.type.tensor_type.shape.dim[0].dim_value = value.type.tensor_type.shape.dim[0].dim_value or 1
     with tempfile.TemporaryDirectory() as folder:
         inner = Path(folder) / "board.onnx"
-        inner.write_bytes(proto.SerializeToString())
+        try:
+            inner.write_bytes(proto.SerializeToString())
+        except ValueError as error:  # protobuf's, above 2 GB
+            raise InputError(f"{file} is too large to plan for a microcontroller ({error})") from error
         return optimised(inner, layouts=False)
 
 

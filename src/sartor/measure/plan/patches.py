@@ -63,7 +63,7 @@ def schedule(
 ) -> Schedule:
     """Plan ``proto`` in its best order, and patch by patch where it does not fit ``limit`` bytes without.
 
-    Where no patches make it fit, those that come nearest. ``named``: tensors at which a stretch may begin and end,
+    Where no patches make it fit, those that come nearest; none where its input alone does not. ``named``: tensors at which a stretch may begin and end,
     where not all; without ``limit`` nothing is cut. ``file`` names it in errors. Raises InputError.
     """
     return _Search(proto, tensors(proto, file), limit, kernels, named).best()
@@ -109,7 +109,8 @@ class _Search:
         cuts: tuple[_Option, ...] = ()
         best = self._schedule(cuts)
         limit = self.limit
-        if limit is None or best.plan.arena_bytes <= limit:
+        fed = sum(self.problem.sizes[name] for name in self.problem.inputs)
+        if limit is None or best.plan.arena_bytes <= limit or fed > limit:
             return best
         now = self._planned(cuts)
         for _ in range(_LOWERED):

@@ -145,11 +145,14 @@ class Mcu(Simulated):
             return work_of(file)
         proto = load(file)
         made = unrolled(proto, cuts, tensors(proto, file))
+        names = {work.made: work.name for work in work_of(file)}
         merged: dict[str, Work] = {}
         for work in work_in(made.proto, made.values, made.moved):
-            name = work.name.partition("~")[0]
-            before = merged.get(name)
-            merged[name] = replace(work, name=name) if before is None else _sum(before, work)
+            whole = made.origin.get(work.made, work.made)
+            before = merged.get(whole)
+            merged[whole] = (
+                replace(work, name=names.get(whole, work.name), made=whole) if before is None else _sum(before, work)
+            )
         return tuple(merged.values())
 
     def flash_bytes(self, file: Path) -> int:

@@ -1,7 +1,8 @@
 """How far the simulated microcontrollers are from what was published: ``python benchmarks/boards.py``.
 
-Builds the networks of the published tables and asks ``mcu:`` for each. Prints, before that, the cycles that
-``targets/mcu/boards.py`` holds, fitted to the rows marked so, and the error of each row when its network is left out.
+Builds the networks of the published tables and asks ``mcu:`` for each, and for the memory of MCUNet's. Prints, before
+that, the cycles that ``targets/mcu/boards.py`` holds, fitted to the rows marked so, and the error of each row when its
+network is left out.
 
 Where the figures come from: STMicroelectronics/stm32ai-modelzoo, image_classification (mobilenetv1, mobilenetv2 and
 resnetv1, README of each: STM32H747I-DISCO, 400 MHz, STM32Cube.AI 8.1 and 10.0); mlcommons/tiny_results_v1.0,
@@ -23,6 +24,7 @@ import torch
 from scipy.optimize import lsq_linear
 from torch import nn
 
+from sartor.compress.quantize import quantize_int8
 from sartor.export.onnx import export_onnx
 from sartor.measure.targets.mcu.target import Mcu
 from sartor.measure.targets.named import open_target
@@ -281,6 +283,22 @@ def compare(made: dict[str, Path]) -> None:
         print(f"{row.network:32} {row.target:28} {row.ms:8.2f} ms published {ms:8.2f} ms {error:+6.1f}%")
 
 
+SRAM = {"mcunet-in2": 242, "mcunet-in3": 293}
+"""Kilobytes on the STM32F746: mit-han-lab/mcunet, README. With the buffers in which kernels gather their inputs."""
+
+
+def memory(folder: Path) -> None:
+    """Print the activations of MCUNet's networks in 8 bits: whole outputs, in place, and what the makers measured."""
+    for name, kilobytes in SRAM.items():
+        module, shape = networks()[name]
+        wide, narrow = folder / "wide.onnx", folder / "narrow.onnx"
+        export_onnx(module.eval(), shape, wide, draft=True)
+        images = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+        quantize_int8(wide, narrow, [images], method="minmax")
+        whole, place = (Mcu("stm32f746", runtime=runtime).peak_bytes(narrow) for runtime in ("cmsis-nn", "tinyengine"))
+        print(f"{name:32} {whole:9,} bytes whole {place:9,} in place {1000 * kilobytes:9,} measured by its makers")
+
+
 def simulated_ms(row: Row, work: Sequence[Work]) -> float:
     """Of ``row``'s network in 8 bits: its latency on its target."""
     target = open_target(row.target)
@@ -293,3 +311,4 @@ if __name__ == "__main__":
         made = files(Path(folder))
         fit(made)
         compare(made)
+        memory(Path(folder))

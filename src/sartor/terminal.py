@@ -106,6 +106,12 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
         print(f"{'layers':16} {measured['untold']}")
     for line in measured.get("misfits", ()):
         print(f"{'does not fit':16} {line}")
+    if patches := measured.get("patches"):
+        tail = "fits" if patches["fits"] else "does not fit either"
+        print(
+            f"{'patch by patch':16} {patches['peak_activation_bytes']:,} bytes with {patches['overhead']:.1%} more "
+            f"multiply-accumulates, {units.ms(patches['latency_ms'])}: {tail} (setting patches=on)"
+        )
     if measured.get("cached"):
         print(f"{'':16} as it was timed before: --fresh times it anew")
     timing = measured.get("timing", {})

@@ -16,7 +16,8 @@ import onnx
 
 from sartor.errors import InputError
 from sartor.measure.counts import Counts, Layer
-from sartor.measure.plan.onnx_file import OVERWRITING, VIEWS
+from sartor.measure.plan.kernels import VIEWS
+from sartor.measure.plan.onnx_file import OVERWRITING
 from sartor.measure.runnable import load, tensors
 
 Shapes = Mapping[str, tuple[int, ...]]

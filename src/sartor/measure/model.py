@@ -25,7 +25,7 @@ from sartor.measure.layers.measured import explained
 from sartor.measure.plan.onnx_file import plan_file
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
-from sartor.measure.targets.target import Bounded, Target, device_of, memory_of
+from sartor.measure.targets.target import Bounded, Patching, Target, device_of, memory_of
 from sartor.measure.trial import admit
 from sartor.measure.units.model import LatencyModel, read_latency_model
 
@@ -64,7 +64,8 @@ def measure_model(
     versions. Counts and layers are of one example; ``batch`` is what is timed. With ``latency_model``, a file of
     ``sartor profile-device``, nothing is timed: latency_ms and latency_ci_ms are predicted, ``known`` is the share of
     it that is made of parts which were timed by themselves, and there are no layers. A target on which only so much
-    fits adds misfits: what is too large.
+    fits adds misfits: what is too large; a microcontroller also patches: None, or what running stretches patch by patch
+    makes of activations that are too large (peak_activation_bytes, overhead in MACs, latency_ms, fits, cuts).
     Raises InputError when the model cannot be found, built, exported or run.
     """
     runner = open_target(target, threads)
@@ -180,6 +181,7 @@ def _report(found: _Subject, runner: Target, timed: dict[str, Any]) -> dict[str,
         "modules": [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in counted.layers],
         **timed["details"],
         **({"misfits": runner.misfits(file)} if isinstance(runner, Bounded) else {}),
+        **({"patches": runner.patched(file)} if isinstance(runner, Patching) else {}),
         "device": device_of(runner),
         "versions": versions(),
     }

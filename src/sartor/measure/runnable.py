@@ -25,13 +25,15 @@ def load(file: Path) -> onnx.ModelProto:
         raise InputError(f"{file} is no ONNX file ({(str(error) or repr(error)).splitlines()[0][:200]})") from error
 
 
-def optimised(file: Path) -> onnx.ModelProto:
-    """``file`` as ONNX Runtime runs it on this CPU, all optimisations applied. Raises InputError."""
+def optimised(file: Path, *, layouts: bool = True) -> onnx.ModelProto:
+    """``file`` as ONNX Runtime runs it on this CPU, all optimisations applied; or without ``layouts`` only those that
+    do not change how tensors lie in memory, which is any machine's affair. Raises InputError."""
     if not file.is_file():
         raise InputError(f"{file} is missing")
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        levels = ort.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if layouts else levels.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         options.log_severity_level = 3
         try:

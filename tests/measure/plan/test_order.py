@@ -26,9 +26,10 @@ def problems(draw: st.DrawFn, most: int = 6) -> Problem:
         writes = tuple(f"t{number}{i}" for i in range(draw(st.sampled_from([1, 1, 1, 2]))))
         view = draw(st.integers(0, 5)) == 0
         over = tuple(draw(st.lists(st.sampled_from(reads), max_size=2, unique=True)))
-        steps.append(Step(reads, writes, () if view else over, view))
         for name in writes:
             sizes[name] = sizes[reads[0]] if view else draw(st.integers(0, 6))
+        scratch = draw(st.integers(0, min(sizes[name] for name in writes)))
+        steps.append(Step(reads, writes, () if view else over, view, scratch))
     outputs = draw(st.lists(st.sampled_from(sorted(sizes)), min_size=1, max_size=2, unique=True))
     return Problem(tuple(steps), sizes, tuple(inputs), tuple(outputs))
 
@@ -135,6 +136,7 @@ def test_a_long_chain_is_no_search(length: int) -> None:
         (lambda: Problem((Step(("a",), ("b",)),), {"a": 1}, ("a",), ("b",)), "has no size"),
         (lambda: place([], alignment=3), "power of two"),
         (lambda: best_order(Problem((), {"a": 1}, ("a",), ("a",)), limit=0), "at least 1"),
+        (lambda: best_order(Problem((), {"a": 1}, ("a",), ("a",), {"b": "a"})), "search before they are cut"),
     ],
 )
 def test_nonsense_is_one_line(problem: object, message: str) -> None:

@@ -10,12 +10,12 @@ import onnx
 
 from sartor.disk import write_atomic
 from sartor.errors import InputError
+from sartor.measure.plan.kernels import VIEWS, WHOLE_TENSORS, Kernels, by_part, strided
 from sartor.measure.plan.plan import Plan, make_plan
 from sartor.measure.plan.runtime import runtime_buffers
 from sartor.measure.plan.steps import Buffer, Problem, Step
 from sartor.measure.runnable import load, optimised, tensors
 
-VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 _RUNTIME_LIST = (
     "Relu LeakyRelu Elu Celu Selu Sigmoid HardSigmoid Tanh Softplus Softsign ThresholdedRelu Softmax "
     "LogSoftmax Clip Cast"
@@ -43,13 +43,15 @@ def plan_file(file: Path, *, search: bool = True, fused: bool = True) -> Plan:
     return make_plan(problem_of(optimised(file) if fused else load(file), file), search=search)
 
 
-def problem_of(proto: onnx.ModelProto, file: Path, *, runtime: bool = False) -> Problem:
+def problem_of(
+    proto: onnx.ModelProto, file: Path, *, runtime: bool = False, kernels: Kernels = WHOLE_TENSORS
+) -> Problem:
     """The steps of ``proto``, those nodes that depend on its input, and the size of each tensor they make.
 
     ``runtime``: nodes overwrite their inputs where ONNX Runtime does; otherwise wherever their mathematics allows.
-    ``file`` names it in errors.
+    ``kernels``: what else they can. ``file`` names it in errors.
     """
-    return _problem(proto, tensors(proto, file), runtime)
+    return problem_from(proto, tensors(proto, file), runtime=runtime, kernels=kernels)
 
 
 def runtime_plan(proto: onnx.ModelProto, file: Path) -> list[Buffer]:
@@ -57,26 +59,45 @@ def runtime_plan(proto: onnx.ModelProto, file: Path) -> list[Buffer]:
     values = tensors(proto, file)
     known = _known(proto)
     forms = {name: (*values[name].shape, values[name].itemsize) for name in known if values[name].ndim}
-    return runtime_buffers(_problem(proto, values, runtime=True), forms)
+    return runtime_buffers(problem_from(proto, values, runtime=True), forms)
 
 
-def _problem(proto: onnx.ModelProto, values: Mapping[str, np.ndarray], runtime: bool) -> Problem:
+def problem_from(
+    proto: onnx.ModelProto,
+    values: Mapping[str, np.ndarray],
+    *,
+    runtime: bool = False,
+    kernels: Kernels = WHOLE_TENSORS,
+) -> Problem:
+    """As :func:`problem_of`, from arrays that are as large as the tensors; what they hold is not looked at."""
     sizes = {name: int(value.nbytes) for name, value in values.items()}
     constants = constant_names(proto)
     over = RUNTIME_OVERWRITING if runtime else OVERWRITING
     kept = {value.name for value in proto.graph.output} if runtime else set()  # it gives outputs memory of their own
-    steps = [
-        Step(
-            tuple(name for name in _reads(node) if name not in constants),
-            tuple(name for name in node.output if name),
-            tuple(name for name in _overwritable(node, over, kept) if name and name not in constants),
-            view=node.op_type in VIEWS and node.input[0] not in constants,
+    nodes = computing_nodes(proto)
+    shapes = {name: value.shape for name, value in values.items()}
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    windows, parts = strided(proto, nodes, constants) if kernels.windows else (frozenset(), {})
+    joined = frozenset(parts.values())
+    steps = []
+    for node in nodes:
+        overwrites, scratch = _overwritable(node, over, kept), 0
+        if not overwrites and kernels.by_part:
+            overwrites, scratch = by_part(node, shapes, sizes)
+        steps.append(
+            Step(
+                tuple(name for name in reads(node) if name not in constants),
+                tuple(name for name in node.output if name),
+                tuple(n for n in overwrites if n and n not in constants and n not in windows and n not in parts),
+                view=(node.op_type in VIEWS and node.input[0] not in constants)
+                or node.output[0] in windows
+                or (node.op_type == "Concat" and node.output[0] in joined),
+                scratch=scratch,
+            )
         )
-        for node in computing_nodes(proto)
-    ]
     fed = tuple(value.name for value in proto.graph.input if value.name not in constants)
     made = {*fed, *(name for step in steps for name in step.outputs)}
-    return Problem(tuple(steps), sizes, fed, tuple(v.name for v in proto.graph.output if v.name in made))
+    return Problem(tuple(steps), sizes, fed, tuple(v.name for v in proto.graph.output if v.name in made), parts)
 
 
 def reordered(proto: onnx.ModelProto, order: Sequence[int]) -> onnx.ModelProto:
@@ -92,7 +113,7 @@ def reordered(proto: onnx.ModelProto, order: Sequence[int]) -> onnx.ModelProto:
     copy.graph.node.extend([*kept, *(nodes[number] for number in order)])
     known = {v.name for v in proto.graph.input} | {t.name for t in proto.graph.initializer}
     for node in copy.graph.node:
-        missing = [name for name in _reads(node) if name not in known]
+        missing = [name for name in reads(node) if name not in known]
         if missing:
             raise InputError(f"the order runs node {node.name!r} before the one that makes its input {missing[0]!r}")
         known.update(node.output)
@@ -113,7 +134,7 @@ def constant_names(proto: onnx.ModelProto) -> set[str]:
     """Weights, and what is computed from nothing else."""
     constants = {tensor.name for tensor in proto.graph.initializer}
     for node in proto.graph.node:
-        if all(name in constants for name in _reads(node)):
+        if all(name in constants for name in reads(node)):
             constants.update(node.output)
     return constants
 
@@ -133,7 +154,7 @@ def _known(proto: onnx.ModelProto) -> set[str]:
             sizes = [] if target is None else onnx.numpy_helper.to_array(target).reshape(-1).tolist()
             if -1 in sizes and sizes[0] != 0:  # the batch is open, so what is left of it is too
                 continue
-        if all(name in known or name in constants for name in _reads(node)):
+        if all(name in known or name in constants for name in reads(node)):
             known.update(name for name in node.output if name)
     return known
 
@@ -151,14 +172,14 @@ def computing_nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in proto.graph.node if not set(node.output) <= constants]
 
 
-def _reads(node: onnx.NodeProto) -> list[str]:
+def reads(node: onnx.NodeProto) -> list[str]:
     """A node's inputs, and what the graphs inside it (branches, loops) read from around them."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in (*attribute.graphs, *([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else [])):
             own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
             for inner in graph.node:
-                names.extend(name for name in _reads(inner) if name not in own)
+                names.extend(name for name in reads(inner) if name not in own)
                 own.update(inner.output)
     return names
 

@@ -39,8 +39,10 @@ class Ordered:
 def best_order(problem: Problem, *, limit: int = LIMIT, beam: int = BEAM) -> Ordered:
     """The order of least peak, or of all those found; never worse than the problem's own.
 
-    Raises InputError for a limit or beam below 1.
+    Raises InputError for a limit or beam below 1, and for tensors in parts, whose order is their schedule's.
     """
+    if problem.parts:
+        raise InputError("tensors in parts keep the order they are given: search before they are cut")
     if limit < 1 or beam < 1:
         raise InputError(f"the search needs a limit and a beam of at least 1, not {limit} and {beam}")
     given = Ordered(tuple(range(len(problem.steps))), peak(problem), exact=False)
@@ -79,6 +81,7 @@ class _Moves:
         self.reads = [tuple({base[name] for name in step.inputs}) for step in steps]
         self.writes = [() if step.view and step.inputs else step.outputs for step in steps]
         self.over = [tuple(dict.fromkeys(base[name] for name in step.overwrites)) for step in steps]
+        self.scratch = [step.scratch for step in steps]
         self.users: list[list[int]] = [[] for _ in steps]
         for number, mask in enumerate(self.needs):
             for before in _bits(mask):
@@ -106,6 +109,7 @@ class _Moves:
                 more += size
             else:
                 free.remove(over)
+                more += self.scratch[number]
         return more
 
     def run(self, number: int, done: int, held: int) -> tuple[int, int]:

@@ -29,11 +29,14 @@ class Plan:
 
 
 def make_plan(problem: Problem, *, search: bool = True, alignment: int = ALIGNMENT, limit: int = LIMIT) -> Plan:
-    """Plan ``problem`` in its best order, or without ``search`` in its own. Raises InputError."""
+    """Plan ``problem`` in its best order, or without ``search`` in its own; one with parts has no other.
+
+    Raises InputError.
+    """
     given = peak(problem)
     own = tuple(range(len(problem.steps)))
     order, exact = own, False
-    if search:
+    if search and not problem.parts:
         found = best_order(problem, limit=limit)
         order, exact = found.steps, found.exact
     placed = place(buffers(problem, order), alignment=alignment)

@@ -12,23 +12,29 @@ from sartor.errors import InputError
 
 @dataclass(frozen=True)
 class Step:
-    """One node: the activations it reads and writes, those it may overwrite, and whether it is only a view."""
+    """One node: the activations it reads and writes, those it may overwrite, and whether it is only a view.
+
+    ``scratch``: bytes that it needs while it runs where it does overwrite, because it does so part by part.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     overwrites: tuple[str, ...] = ()
     view: bool = False
+    scratch: int = 0
 
 
 @dataclass(frozen=True)
 class Problem:
     """Steps in an order that works; ``sizes``: bytes of each tensor; ``inputs`` are there before the first step, and
-    ``outputs`` live to the end."""
+    ``outputs`` live to the end. ``parts``: tensors that are written where they stand in a larger one, whose buffer is
+    taken with the first of them."""
 
     steps: tuple[Step, ...]
     sizes: Mapping[str, int]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = set(self.inputs)
@@ -43,6 +49,12 @@ class Problem:
         unsized = [name for name in known if self.sizes.get(name, -1) < 0]
         if unsized:
             raise InputError(f"tensor {unsized[0]!r} has no size: give its bytes, 0 or more")
+
+    def whole(self, name: str) -> str:
+        """The tensor in whose buffer ``name`` is written: the largest it is part of, or itself."""
+        while name in self.parts:
+            name = self.parts[name]
+        return name
 
 
 @dataclass
@@ -79,16 +91,28 @@ def buffers(problem: Problem, order: Sequence[int] | None = None) -> list[Buffer
     for number, step in enumerate(steps):
         taken: list[Buffer] = []
         for output in step.outputs:
+            whole = problem.whole(output)
             if step.view and step.inputs:
                 place = held[step.inputs[0]]
+            elif whole != output:
+                place = held.get(whole) or new(whole, number)
+                held[whole] = place
             else:
                 dying = (held[name] for name in step.overwrites)
                 fits = (b for b in dying if b.last == number and b.size == problem.sizes[output] and b not in taken)
-                place = next(fits, None) or new(output, number)
+                over = next(fits, None)
+                place = over or new(output, number)
+                if over and step.scratch:
+                    made.append(Buffer(scratch_of(output), step.scratch, number, number, [scratch_of(output)]))
             taken.append(place)
             held[output] = place
             _hold(place, output, last.get(output, number))
     return made
+
+
+def scratch_of(output: str) -> str:
+    """The name of the buffer through which ``output`` is written over its input."""
+    return f"{output}/scratch"
 
 
 def _hold(buffer: Buffer, tensor: str, last: int) -> None:

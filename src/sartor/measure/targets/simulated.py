@@ -38,6 +38,10 @@ class Simulated(OneByOne, abc.ABC):
     def cycles(self, work: Work, batch: int = 1) -> tuple[float, str]:
         """The cycles of one node, and what bounds it: ``compute``, ``memory`` or ``overhead``."""
 
+    def work(self, file: Path) -> tuple[Work, ...]:
+        """What ``file`` makes this machine do. Raises InputError."""
+        return work_of(file)
+
     def latencies(
         self,
         files: Sequence[Path],
@@ -51,11 +55,11 @@ class Simulated(OneByOne, abc.ABC):
         refuse_nonsense(runs, batch, budget_s)
         if self.threads != 1:
             raise InputError(f"{self.name} has one thread, not {self.threads}: leave out --threads")
-        return [self._latency(sum(self.cycles(work, batch)[0] for work in work_of(file))) for file in files]
+        return [self._latency(sum(self.cycles(work, batch)[0] for work in self.work(file))) for file in files]
 
     def nodes(self, file: Path) -> tuple[Node, ...]:
         """Where the time goes at batch 1."""
-        found = [(work, *self.cycles(work)) for work in work_of(file)]
+        found = [(work, *self.cycles(work)) for work in self.work(file)]
         return tuple(
             Node(work.name, work.op, cycles / self.clock_hz * 1e3, (work.made,), bound) for work, cycles, bound in found
         )

@@ -96,6 +96,15 @@ class Bounded(Protocol):
         ...
 
 
+@runtime_checkable
+class Patching(Protocol):
+    """A target that can run stretches of a network patch by patch."""
+
+    def patched(self, file: Path) -> dict[str, Any] | None:
+        """What patches make of ``file`` where it does not fit without them; None where it does. Raises InputError."""
+        ...
+
+
 def device_of(target: Target) -> dict[str, Any]:
     """The fingerprint of the machine whose times ``target`` tells: this one, unless it says another."""
     return dict(getattr(target, "device", None) or fingerprint())

@@ -8,6 +8,8 @@ convolution or a product are part of it, as every runtime for small machines has
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +68,13 @@ class Work:
 def work_of(file: Path) -> tuple[Work, ...]:
     """What ``file`` asks for, in the order of its nodes. Raises InputError for a file that does not run."""
     proto = load(file)
-    values = tensors(proto, file)
+    return work_in(proto, tensors(proto, file))
+
+
+def work_in(
+    proto: onnx.ModelProto, values: Mapping[str, np.ndarray], free: AbstractSet[str] = frozenset()
+) -> tuple[Work, ...]:
+    """As :func:`work_of`, from arrays of the tensors' shapes and types; who makes a tensor of ``free`` does nothing."""
     known = shapes(proto, values)
     stored = {tensor.name for tensor in proto.graph.initializer}
     narrow, half = _narrow(proto, values), _half(proto, values)
@@ -76,7 +84,7 @@ def work_of(file: Path) -> tuple[Work, ...]:
         if all(not name or name in stored for name in node.input):
             stored.update(node.output)  # computed once, before anything runs
             continue
-        if node.op_type in _QUANTISERS | _FREE:
+        if node.op_type in _QUANTISERS | _FREE or node.output[0] in free:
             continue
         before = _behind(made, node.input[0]) if node.op_type in _ABSORBED else None
         if before is not None and before.op_type in _ABSORBING:
@@ -94,7 +102,7 @@ def _behind(made: dict[str, onnx.NodeProto], name: str) -> onnx.NodeProto | None
     return node
 
 
-def _narrow(proto: onnx.ModelProto, values: dict[str, np.ndarray]) -> set[str]:
+def _narrow(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> set[str]:
     """Tensors that hold 8 bits, or stand for a tensor that does."""
     narrow = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _INTEGERS}
     narrow |= {name for name, value in values.items() if value.dtype in (np.int8, np.uint8)}

@@ -33,6 +33,9 @@ LX7 with ESP-NN by one network, person detection."""
 RUNTIMES = {"cubeai": 1.0, "tinyengine": 0.86, "cmsis-nn": 1.72}
 """Times X-CUBE-AI's time: geometric means over the networks of TinyEngine's table, all on one STM32H743."""
 
+WHOLE_OUTPUTS = frozenset({"cmsis-nn"})
+"""Runtimes whose depthwise convolutions never write over their input; TinyEngine's do, and X-CUBE-AI's are taken to."""
+
 RUNTIME_RAM = 30 * KIB
 RUNTIME_FLASH = 110 * KIB
 """What the runtime takes of SRAM and flash itself: of X-CUBE-AI on MobileNetV2, ST's model zoo; smaller for fewer kinds

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from sartor.errors import InputError
-from sartor.measure.plan.onnx_file import plan_file
-from sartor.measure.runnable import load
+from sartor.measure.plan.kernels import Kernels
+from sartor.measure.plan.patches import Schedule, schedule
+from sartor.measure.plan.unroll import unrolled
+from sartor.measure.runnable import load, tensors
 from sartor.measure.targets.mcu.boards import (
     BOARDS,
     CORES,
@@ -22,36 +24,43 @@ from sartor.measure.targets.mcu.boards import (
     RUNTIME_FLASH,
     RUNTIME_RAM,
     RUNTIMES,
+    WHOLE_OUTPUTS,
     WRITTEN_CYCLES,
     Board,
 )
+from sartor.measure.targets.mcu.graph import board_graph
 from sartor.measure.targets.quantities import in_range, split_settings
 from sartor.measure.targets.simulated import Simulated
-from sartor.measure.targets.work import Work, work_of
-
-_QUANTISED = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+from sartor.measure.targets.work import Work, work_in, work_of
 
 
 @dataclass(frozen=True)
 class Mcu(Simulated):
-    """See the module. ``clock_hz``: the chip's highest unless another is asked for. ``runtime``: whose kernels."""
+    """See the module. ``clock_hz``: the chip's highest unless another is asked for. ``runtime``: whose kernels.
+    ``patches``: networks whose activations do not fit are run patch by patch where that makes them fit."""
 
     board_name: str
     threads: int = 1
     clock_hz: float = 0.0
     runtime: str = "cubeai"
+    patches: bool = False
 
     @classmethod
     def open(cls, settings: str, threads: int) -> Mcu:
-        """From ``NAME[,clock=216MHz][,runtime=tinyengine]``. Raises InputError naming the boards there are."""
-        name, found = split_settings("mcu", settings, ("clock", "runtime"))
+        """From ``NAME[,clock=216MHz][,runtime=tinyengine][,patches=on]``.
+
+        Raises InputError naming the boards there are.
+        """
+        name, found = split_settings("mcu", settings, ("clock", "runtime", "patches"))
         if name not in BOARDS:
             raise InputError(f"no board is called {name!r}: choose one of {', '.join(f'mcu:{n}' for n in BOARDS)}")
         runtime = found.get("runtime", "cubeai")
         if runtime not in RUNTIMES:
             raise InputError(f"no runtime is called {runtime!r}: choose one of {', '.join(RUNTIMES)}")
+        if found.get("patches", "off") not in ("on", "off"):
+            raise InputError(f"patches={found['patches']} is neither on nor off")
         clock_hz = in_range("clock", found["clock"], "hz", 1e5, 1e10) if "clock" in found else BOARDS[name].clock_hz
-        return cls(name, threads, clock_hz, runtime)
+        return cls(name, threads, clock_hz, runtime, found.get("patches") == "on")
 
     @property
     def board(self) -> Board:
@@ -61,7 +70,8 @@ class Mcu(Simulated):
     def name(self) -> str:  # type: ignore[override]
         """With the settings that are not the default."""
         clock = "" if self.clock_hz == self.board.clock_hz else f",clock={self.clock_hz / 1e6:g}MHz"
-        return f"mcu:{self.board_name}{clock}{'' if self.runtime == 'cubeai' else f',runtime={self.runtime}'}"
+        runtime = "" if self.runtime == "cubeai" else f",runtime={self.runtime}"
+        return f"mcu:{self.board_name}{clock}{runtime}{',patches=on' if self.patches else ''}"
 
     @property
     def device(self) -> dict[str, Any]:
@@ -73,6 +83,7 @@ class Mcu(Simulated):
             "memory_bytes": board.sram_bytes,
             "flash_bytes": board.flash_bytes,
             "runtime": self.runtime,
+            "patches": self.patches,
         }
 
     @property
@@ -101,15 +112,48 @@ class Mcu(Simulated):
         """The bytes of one block that holds all activations, in the best order found, where the sensor gives what the
         network takes: an input or output that is a float only until it is quantised is none on a board.
 
-        Raises InputError.
+        Depthwise convolutions and products write over their input (:mod:`sartor.measure.plan.kernels`). Raises
+        InputError.
         """
-        proto = _without_edges(load(file))
-        if proto is None:
-            return plan_file(file).arena_bytes
-        with tempfile.TemporaryDirectory() as folder:
-            inner = Path(folder) / file.name
-            inner.write_bytes(proto.SerializeToString())
-            return plan_file(inner).arena_bytes
+        return self.schedule(file).plan.arena_bytes
+
+    def schedule(self, file: Path) -> Schedule:
+        """The order, the addresses and the patches with which ``file`` runs here. Raises InputError."""
+        limit = self.max_memory_bytes if self.patches else None
+        if not file.is_file():
+            raise InputError(f"{file} is missing")
+        return _scheduled(file.read_bytes(), file, limit, Kernels(self.runtime not in WHOLE_OUTPUTS, self.patches))
+
+    def patched(self, file: Path) -> dict[str, Any] | None:
+        """See ``targets.target.Patching``."""
+        if replace(self, patches=False).peak_bytes(file) <= self.max_memory_bytes:
+            return None
+        there = replace(self, patches=True)
+        found = there.schedule(file)
+        return {
+            "peak_activation_bytes": found.plan.arena_bytes,
+            "overhead": found.overhead,
+            "latency_ms": there.latency_ms(file).median_ms,
+            "fits": found.plan.arena_bytes <= self.max_memory_bytes,
+            "cuts": [asdict(cut) for cut in found.cuts],
+        }
+
+    def work(self, file: Path) -> tuple[Work, ...]:
+        """See ``Simulated``: with what patches do again. Slices and concatenations are addresses here."""
+        cuts = self.schedule(file).cuts if self.patches else ()
+        if not cuts:
+            return work_of(file)
+        proto = load(file)
+        made = unrolled(proto, cuts, tensors(proto, file))
+        names = {work.made: work.name for work in work_of(file)}
+        merged: dict[str, Work] = {}
+        for work in work_in(made.proto, made.values, made.moved):
+            whole = made.origin.get(work.made, work.made)
+            before = merged.get(whole)
+            merged[whole] = (
+                replace(work, name=names.get(whole, work.name), made=whole) if before is None else _sum(before, work)
+            )
+        return tuple(merged.values())
 
     def flash_bytes(self, file: Path) -> int:
         """What the weights and biases take as they are stored; the graph is code, which ``RUNTIME_FLASH`` has."""
@@ -123,7 +167,7 @@ class Mcu(Simulated):
         told = []
         peak, room = self.peak_bytes(file), self.max_memory_bytes
         if peak > room:
-            widest = max(work_of(file), key=lambda work: (work.read + work.written) * work.bits)
+            widest = max(self.work(file), key=lambda work: (work.read + work.written) * work.bits)
             told.append(
                 f"activations take {peak:,} bytes and {self.board_name} has {room:,} for them, {peak - room:,} too "
                 f"few: most at {widest.name} ({widest.op})"
@@ -138,27 +182,13 @@ class Mcu(Simulated):
         return told
 
 
-def _without_edges(proto: onnx.ModelProto) -> onnx.ModelProto | None:
-    """``proto`` whose inputs and outputs are the 8-bit tensors behind the outermost quantisers; None without any."""
-    graph, changed = proto.graph, False
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    for node in list(graph.node):
-        zero = stored.get(node.input[2]) if len(node.input) > 2 else None
-        if zero is None or zero.data_type not in _QUANTISED:
-            continue
-        if node.op_type == "QuantizeLinear":
-            readers = sum(node.input[0] in other.input for other in graph.node)
-            edge = next((value for value in graph.input if value.name == node.input[0]), None)
-            inner = node.output[0]
-        elif node.op_type == "DequantizeLinear":
-            readers = 1 + sum(node.output[0] in other.input for other in graph.node)
-            edge = next((value for value in graph.output if value.name == node.output[0]), None)
-            inner = node.input[0]
-        else:
-            continue
-        if edge is not None and readers == 1 and inner not in stored:
-            edge.name = inner
-            edge.type.tensor_type.elem_type = zero.data_type
-            graph.node.remove(node)
-            changed = True
-    return proto if changed else None
+def _sum(one: Work, other: Work) -> Work:
+    """Two patches of one node."""
+    more = {name: getattr(one, name) + getattr(other, name) for name in ("macs", "rows", "read", "written")}
+    return replace(one, **more)
+
+
+@lru_cache(maxsize=8)  # a file's peak, latency and misfits are asked for one after the other
+def _scheduled(content: bytes, file: Path, limit: int | None, kernels: Kernels) -> Schedule:
+    named = {name for node in load(file).graph.node for name in (*node.input, *node.output)}
+    return schedule(board_graph(file), file, limit=limit, kernels=kernels, named=named)

@@ -1,0 +1,341 @@
+"""Networks run patch by patch, beside the same networks as they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from sartor.compress.quantize import quantize_int8
+from sartor.errors import InputError
+from sartor.export.onnx import export_onnx
+from sartor.measure.graph_counts import graph_counts, node_macs, shapes
+from sartor.measure.plan.kernels import Kernels
+from sartor.measure.plan.onnx_file import problem_of
+from sartor.measure.plan.patches import schedule, write_patched
+from sartor.measure.plan.plan import make_plan
+from sartor.measure.plan.replay import replay
+from sartor.measure.plan.unroll import Cut, Graph, unrolled
+from sartor.measure.runnable import load, tensors
+from sartor.measure.targets.mcu.graph import board_graph
+from sartor.measure.targets.mcu.target import Mcu
+from sartor.models.vit import build_vit
+from sartor.records import Arch
+from sartor.search.loop import search
+from sartor.search.methods.random import random_search
+from sartor.space.choice import Choice
+from sartor.space.space import Space
+from sartor.space.vit import vit_space
+
+
+@dataclass
+class Stack:
+    """An ONNX graph as it grows. ``shape``: of the last tensor; all tensors by shape are what a residual can add."""
+
+    shape: tuple[int, int, int]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    stored: list[onnx.TensorProto] = field(default_factory=list)
+    last: str = "x"
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    image: tuple[int, int, int] = (0, 0, 0)
+    shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.image = self.shape
+        self.shapes["x"] = self.shape
+
+    def add(self, op: str, *inputs: str, shape: tuple[int, int, int] | None = None, **attributes: object) -> None:
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, [self.last, *inputs], [name], name=name, **attributes))
+        self.last, self.shape = name, shape or self.shape
+        self.shapes[name] = self.shape
+
+    def store(self, *shape: int) -> str:
+        name = f"w{len(self.stored)}"
+        value = self.rng.standard_normal(shape) / np.sqrt(max(1, np.prod(shape[1:])))
+        self.stored.append(numpy_helper.from_array(value.astype(np.float32), name))
+        return name
+
+    def model(self) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self.nodes,
+            "stack",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, *self.image])],
+            [helper.make_tensor_value_info(self.last, TensorProto.FLOAT, [1, *self.shape])],
+            self.stored,
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _window(draw: st.DrawFn, sides: tuple[int, int], *, pool: bool) -> dict[str, list[int]] | None:
+    """Kernel, strides, dilations and pads (each side its own) that leave something; None where they do not."""
+    kernel = [draw(st.integers(1, 4)) for _ in sides]
+    strides = [draw(st.integers(1, 3)) for _ in sides]
+    dilations = [1 if pool else draw(st.integers(1, 2)) for _ in sides]
+    pads = [draw(st.integers(0, k - 1)) for k in kernel * 2]
+    out = [
+        (side + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1
+        for i, side in enumerate(sides)
+    ]
+    if min(out) < 1:
+        return None
+    return {"kernel_shape": kernel, "strides": strides, "dilations": dilations, "pads": pads, "out": out}
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> Stack:
+    """Convolutions, poolings, activations, residuals, positions: what a prefix is made of."""
+    stack = Stack((draw(st.integers(1, 3)), draw(st.integers(5, 17)), draw(st.integers(5, 17))))
+    stack.rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    for _ in range(draw(st.integers(1, 6))):
+        kind = draw(st.sampled_from(["conv", "depthwise", "max", "mean", "same", "relu", "add", "position", "join"]))
+        channels, *sides = stack.shape
+        if kind in ("conv", "depthwise", "max", "mean"):
+            window = _window(draw, (sides[0], sides[1]), pool=kind in ("max", "mean"))
+            if window is None:
+                continue
+            out = window.pop("out")
+            if kind in ("max", "mean"):
+                del window["dilations"]
+                inside = {"count_include_pad": draw(st.integers(0, 1))} if kind == "mean" else {}
+                op = "MaxPool" if kind == "max" else "AveragePool"
+                stack.add(op, shape=(channels, out[0], out[1]), **window, **inside)
+                continue
+            groups = channels if kind == "depthwise" else 1
+            filters = channels if kind == "depthwise" else draw(st.integers(1, 4))
+            weight = stack.store(filters, channels // groups, *window["kernel_shape"])
+            bias = stack.store(filters)
+            stack.add("Conv", weight, bias, shape=(filters, out[0], out[1]), group=groups, **window)
+        elif kind == "same":
+            kernel, stride = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+            auto = draw(st.sampled_from(["SAME_UPPER", "SAME_LOWER"]))
+            weight = stack.store(2, channels, kernel, kernel)
+            stack.add(
+                "Conv",
+                weight,
+                shape=(2, -(-sides[0] // stride), -(-sides[1] // stride)),
+                strides=[stride] * 2,
+                auto_pad=auto,
+            )
+        elif kind == "relu":
+            stack.add("Relu")
+        elif kind == "position":
+            stack.add("Add", stack.store(*draw(st.sampled_from([(1, *stack.shape), (channels, 1, 1), (sides[1],)]))))
+        elif kind == "add":
+            others = [n for n, shape in stack.shapes.items() if shape == stack.shape and n != stack.last]
+            if others:
+                stack.add("Add", draw(st.sampled_from(others)))
+        else:
+            others = [n for n, s in stack.shapes.items() if s[1:] == stack.shape[1:] and n != stack.last]
+            if others and channels < 8:
+                other = draw(st.sampled_from(others))
+                more = stack.shapes[other][0]
+                stack.add("Concat", other, shape=(channels + more, sides[0], sides[1]), axis=1)
+    if stack.last == "x":
+        stack.add("Relu")
+    return stack
+
+
+def run(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return ort.InferenceSession(proto.SerializeToString(), options).run(None, {proto.graph.input[0].name: x})[0]
+
+
+def close(one: np.ndarray, other: np.ndarray) -> None:
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() <= 1e-5 * max(1.0, float(np.abs(other).max()))
+
+
+@settings(max_examples=120, deadline=None)
+@given(stacks(), st.data())
+def test_patches_compute_the_same(stack: Stack, data: st.DataObject) -> None:
+    """Any stretch, any grid: borders, halos, residuals whose windows differ."""
+    proto = stack.model()
+    values = tensors(proto, Path("stack.onnx"))
+    graph = Graph(proto, values)
+    ends = [name for name in stack.shapes if name != "x" and list(graph.stretches(name))]
+    exit = data.draw(st.sampled_from(ends))
+    entry = data.draw(st.sampled_from([entry for entry, _ in graph.stretches(exit)]))
+    _, height, width = stack.shapes[exit]
+    grid = data.draw(st.integers(1, min(4, height))), data.draw(st.integers(1, min(4, width)))
+    cut = unrolled(proto, [Cut(entry, exit, grid)], values)
+    onnx.checker.check_model(cut.proto)
+    x = stack.rng.standard_normal((1, *stack.image)).astype(np.float32)
+    close(run(cut.proto, x), run(proto, x))
+    really = tensors(cut.proto, Path("cut.onnx"))
+    said = {name: value.shape for name, value in cut.values.items() if name in cut.origin}
+    assert said == {name: really[name].shape for name in said}
+    kernels = Kernels(by_part=True, windows=True)
+    plan = make_plan(problem_of(cut.proto, Path("cut.onnx"), kernels=kernels), search=False)
+    done = replay(cut.proto, plan, {"x": x}, Path("cut.onnx"))
+    close(done.outputs[stack.last], run(proto, x))
+    assert done.high_water_bytes == plan.arena_bytes
+
+
+# --- what is chosen ---------------------------------------------------------------------------------------------------
+
+
+class Conv(nn.Module):
+    """Convolution, norm, activation."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups)
+        self.norm = nn.BatchNorm2d(c_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(self.conv(x)))
+
+
+class Inverted(nn.Module):
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        wide = 4 * c_in
+        self.body = nn.Sequential(Conv(c_in, wide, 1), Conv(wide, wide, 3, stride, wide), nn.Conv2d(wide, c_out, 1))
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x) if self.residual else self.body(x)
+
+
+def mobile(side: int) -> tuple[nn.Module, tuple[int, int, int]]:
+    blocks = [Inverted(8, 8, 1), Inverted(8, 8, 2), Inverted(8, 16, 2), Inverted(16, 16, 1)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)]
+    return nn.Sequential(Conv(3, 8, 3, 2), *blocks, *head).eval(), (3, side, side)
+
+
+def vit(side: int, patch: int = 8, **choices: int) -> tuple[nn.Module, tuple[int, int, int]]:
+    largest = {c.name: c.options[-1] for c in vit_space(side, width=32, depth=1, stages=1).choices}
+    arch = largest | {f"s0.{name}": value for name, value in choices.items()}
+    return build_vit(arch, channels=3, classes=5, patch=patch).eval(), (3, side, side)
+
+
+def int8(module: nn.Module, shape: tuple[int, int, int], folder: Path) -> Path:
+    torch.manual_seed(0)
+    export_onnx(module, shape, folder / "wide.onnx", draft=True)
+    images = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+    quantize_int8(folder / "wide.onnx", folder / "m.onnx", [images], method="minmax")
+    return folder / "m.onnx"
+
+
+BOTH = Kernels(by_part=True, windows=True)
+
+
+@pytest.mark.parametrize(("name", "times"), [("mobile", 0.5), ("vit", 0.8)])
+def test_scheduled_int8_execution_matches_and_touches_what_is_predicted(
+    name: str, times: float, tmp_path: Path
+) -> None:
+    """One arena: depthwise channels and tokens over their input, patches with halos, perceptrons by tokens."""
+    module, shape = mobile(40) if name == "mobile" else vit(48, heads=1)
+    file = int8(module, shape, tmp_path)
+    proto = board_graph(file)
+    plain = schedule(proto, file)
+    limit = int(times * plain.plan.arena_bytes)
+    made = schedule(proto, file, limit=limit, kernels=BOTH)
+    assert made.cuts
+    assert made.plan.arena_bytes <= limit
+    x = np.random.default_rng(1).integers(0, 256, (1, *shape), np.uint8)
+    done = replay(made.proto, made.plan, {proto.graph.input[0].name: x}, file)
+    assert done.high_water_bytes == made.plan.arena_bytes
+    assert np.array_equal(done.outputs[proto.graph.output[0].name], run(proto, x))
+    known = shapes(made.proto, tensors(made.proto, file))
+    assert made.macs == sum(node_macs(node, known) for node in made.proto.graph.node)
+    if name == "vit":
+        assert made.overhead == 0.0  # tokens do not overlap
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_written_file_computes_the_same_on_the_runtime(precision: str, tmp_path: Path) -> None:
+    module, shape = mobile(40)
+    file = int8(module, shape, tmp_path)
+    if precision == "fp32":
+        file = tmp_path / "wide.onnx"
+    limit = schedule(board_graph(file), file, kernels=BOTH).plan.arena_bytes * 3 // 4
+    cuts = schedule(board_graph(file), file, limit=limit, kernels=BOTH, named=names(file)).cuts
+    assert cuts
+    write_patched(file, tmp_path / "patched.onnx", cuts)
+    onnx.checker.check_model(str(tmp_path / "patched.onnx"))
+    x = np.random.default_rng(1).standard_normal((3, *shape)).astype(np.float32)
+    close(run(load(tmp_path / "patched.onnx"), x), run(load(file), x))
+
+
+def names(file: Path) -> set[str]:
+    return {name for node in load(file).graph.node for name in (*node.input, *node.output)}
+
+
+def test_less_room_is_more_work_and_never_less_memory_than_asked_for(tmp_path: Path) -> None:
+    module, shape = mobile(64)
+    file = int8(module, shape, tmp_path)
+    proto = board_graph(file)
+    plain = schedule(proto, file, kernels=BOTH)
+    done = [schedule(proto, file, limit=plain.plan.arena_bytes * part // 10, kernels=BOTH) for part in (10, 8, 6)]
+    assert not done[0].cuts
+    assert [
+        made.plan.arena_bytes <= plain.plan.arena_bytes * part // 10
+        for made, part in zip(done, (10, 8, 6), strict=True)
+    ]
+    assert done[0].overhead == 0 < done[1].overhead <= done[2].overhead
+
+
+def test_what_cannot_be_cut_is_one_line(tmp_path: Path) -> None:
+    module, shape = mobile(40)
+    export_onnx(module, shape, tmp_path / "m.onnx", draft=True)
+    for cut, told in [
+        (Cut("images", "logits", (2, 2)), "cannot run patch by patch"),
+        (Cut("images", "nothing", (2, 2)), "cannot run patch by patch"),
+    ]:
+        with pytest.raises(InputError, match=told):
+            write_patched(tmp_path / "m.onnx", tmp_path / "p.onnx", [cut])
+    graph = Graph(load(tmp_path / "m.onnx"), tensors(load(tmp_path / "m.onnx"), tmp_path))
+    first = graph.nodes[1].output[0]
+    for grid in ((0, 1), (21, 1), (2,)):
+        with pytest.raises(InputError, match="cannot be cut into"):
+            write_patched(tmp_path / "m.onnx", tmp_path / "p.onnx", [Cut("images", first, grid)])
+    with pytest.raises(InputError, match="overlaps"):
+        write_patched(tmp_path / "m.onnx", tmp_path / "p.onnx", [Cut("images", first, (2, 2))] * 2)
+    assert not (tmp_path / "p.onnx").exists()
+
+
+def test_a_searched_transformer_fits_320_kb_scheduled_and_not_as_it_was(tmp_path: Path) -> None:
+    """MCUFormer: tokens' size and the transformer's shape are searched under the board's memory, as it is scheduled.
+
+    MACs stand for accuracy here, whose training is none of a planner's.
+    """
+    largest = vit_space(96, width=64, depth=1, stages=1)
+    offered = {"s0.width": (48, 64), "s0.heads": (1, 2), "s0.expand": (2, 4)}
+    choices = [Choice(choice.name, offered.get(choice.name, choice.options)) for choice in largest.choices]
+    space = Space((*choices, Choice("patch", (6, 8))))
+    room = Mcu("stm32f746", 1, 2.16e8).max_memory_bytes
+    boards = {"scheduled": Mcu("stm32f746", 1, 2.16e8, patches=True), "whole": Mcu("stm32f746", 1, 2.16e8, "cmsis-nn")}
+
+    def evaluate(arch: Arch) -> dict[str, float]:
+        module = build_vit(arch, channels=3, classes=5, patch=int(arch["patch"])).eval()
+        file = int8(module, (3, 96, 96), tmp_path)
+        found = {name: float(board.peak_bytes(file)) for name, board in boards.items()}
+        return {**found, "macs": float(graph_counts(file).macs)}
+
+    records = search(space, evaluate, random_search, evaluations=6, seed=0)
+    fitting = [record for record in records if record.metrics["scheduled"] <= room]
+    best = max(fitting, key=lambda record: record.metrics["macs"])
+    assert best.metrics["whole"] > 320 * 1024 > room >= best.metrics["scheduled"]
+    assert best.metrics["macs"] > max(r.metrics["macs"] for r in fitting if r.metrics["whole"] <= room)
+
+    file = int8(
+        build_vit(best.arch, channels=3, classes=5, patch=int(best.arch["patch"])).eval(), (3, 96, 96), tmp_path
+    )
+    made, proto = boards["scheduled"].schedule(file), board_graph(file)
+    x = np.random.default_rng(1).integers(0, 256, (1, 3, 96, 96), np.uint8)
+    done = replay(made.proto, made.plan, {proto.graph.input[0].name: x}, file)
+    assert done.high_water_bytes == made.plan.arena_bytes == boards["scheduled"].peak_bytes(file)
+    assert np.array_equal(done.outputs[proto.graph.output[0].name], run(proto, x))

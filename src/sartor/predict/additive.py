@@ -1,4 +1,4 @@
-"""A cost as the sum of what an arch's parts cost: a Gaussian process over the parts, of which only whole archs were seen.
+"""A cost as the sum of what parts cost: a Gaussian process over the parts, of which only whole archs were seen.
 
     cost(arch) = c + Σ t(part) + what parts do to each other,    t ~ GP(0, Σ a k)
 
@@ -31,7 +31,7 @@ NEAR = 3.0
 """Layers apart at which parts have a third of their likeness left: a stage of a mobile network has three or four."""
 FREEDOM = 4.0
 """Of Student's distribution: outliers of ten deviations count for little, and Gaussian errors cost little."""
-ROUNDS, REWEIGHED = 3, 10
+ROUNDS, REWEIGHED, STEPS = 3, 10, 60
 LIKELY_OF = 300
 """Archs by which weights are chosen; more cost a minute and tell no more of them. All of them are learnt from."""
 LEAST, MOST, LEAST_NOISE = -16.0, 6.0, -14.0
@@ -235,7 +235,14 @@ def _likeliest(every: Floats, target: Floats, scale: Floats, start: Floats) -> F
         return float(likelihood), 0.5 * variances * slopes + away / doubt
 
     bounds = [(LEAST, MOST)] * len(every) + [(LEAST_NOISE, 2.0)]
-    found = minimize(unlikely, np.clip(start, *np.array(bounds).T), jac=True, method="L-BFGS-B", bounds=bounds)
+    found = minimize(
+        unlikely,
+        np.clip(start, *np.array(bounds).T),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": STEPS},
+    )
     return np.asarray(found.x)
 
 

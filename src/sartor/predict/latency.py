@@ -35,8 +35,8 @@ class Latency:
     """The latency of archs on one device. See ``predictor.ArchPredictor``; latencies must be positive.
 
     Where layers run one after the other a latency is a sum over them; where a choice scales all of them, or they
-    overlap, it is nearer to a product. Of the two processes of :mod:`sartor.predict.additive` the sum is taken, unless the
-    product is off by a tenth less where archs are left out. ``seed`` is not used.
+    overlap, it is nearer to a product. Of the two processes of :mod:`sartor.predict.additive` the sum is taken, unless
+    the product is off by a tenth less where archs are left out. ``seed`` is not used.
 
     Rejected: ridge regression on one-hot options and a process that sees them as unordered codes, which were this until
     then. They know nothing of layers that are alike and need twice to ten times the archs (docs/log.md).

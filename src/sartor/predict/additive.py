@@ -66,10 +66,10 @@ class Parts:
                 options.append(repr(option))
                 places.append(float(number.group()) if number else 0.0)
                 values.append(float(option) / (largest or 1.0) if choice.ordered else 0.0)
-        family, option, value = np.array(families), np.array(options), np.array(values)
+        family, held, value = np.array(families), np.array(options), np.array(values)
         near = np.exp(-np.abs(np.subtract.outer(np.array(places), np.array(places))) / NEAR)
         same = (family[:, None] == family[None, :]).astype(float)
-        equal = same * (option[:, None] == option[None, :])
+        equal = same * (held[:, None] == held[None, :])
         alike = [np.eye(len(family)), equal, equal * near, same * near]
         named = [name for name in dict.fromkeys(families) if value[family == name].any()]
         if named:

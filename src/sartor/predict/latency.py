@@ -38,8 +38,8 @@ class Latency:
     overlap, it is nearer to a product. Of the two processes of :mod:`sartor.predict.additive` the sum is taken, unless
     the product is off by a tenth less where archs are left out. ``seed`` is not used.
 
-    Rejected: ridge regression on one-hot options and a process that sees them as unordered codes, which were this until
-    then. They know nothing of layers that are alike and need twice to ten times the archs (docs/log.md).
+    Rejected: ridge regression on one-hot options, and a process that sees them as codes, which this chose between
+    before: they know nothing of layers that are alike, and outliers drew them.
     """
 
     space: Space

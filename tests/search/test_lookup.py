@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import math
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sartor.errors import InputError
@@ -58,6 +60,44 @@ def test_what_adds_up_is_fitted_exactly(space: Space, seed: int):
     fitted = fit_lookup(space, archs, truth(archs), "ms")
     np.testing.assert_allclose(fitted(archs), truth(archs), atol=1e-9)
     assert fitted.evaluate(archs[0]) == {"ms": fitted.of(archs[0])}
+
+
+@settings(max_examples=20)
+@given(spaces(), st.integers(0, 2**32))
+def test_an_expectation_is_the_mean_over_all_archs_and_its_slope_is_what_a_chance_costs(space: Space, seed: int):
+    rng = random.Random(seed)
+    table = Lookup("ms", {c.name: {o: rng.random() for o in c.options} for c in space.choices}, base=rng.random())
+    logits = {
+        c.name: torch.tensor([rng.gauss(0, 1) for _ in c.options], dtype=torch.float64, requires_grad=True)
+        for c in space.choices
+    }
+    chances = {name: row.softmax(0) for name, row in logits.items()}
+    options = {c.name: c.options for c in space.choices}
+    likely = [
+        math.prod(float(chances[n].detach()[options[n].index(o)]) for n, o in arch.items()) for arch in space.every()
+    ]
+    assert sum(likely) == pytest.approx(1)
+    mean = table.expected(space, chances).detach()
+    assert float(mean) == pytest.approx(float(np.dot(likely, table(list(space.every())))))
+    assert torch.autograd.gradcheck(
+        lambda *rows: table.expected(space, {n: r.softmax(0) for n, r in zip(logits, rows, strict=True)}),
+        tuple(logits.values()),
+    )
+
+
+def test_an_expectation_needs_chances_and_rows():
+    space = Space((Choice("a", (1, 2)),))
+    even = {"a": torch.full((2,), 0.5)}
+    for table, chances, says in (
+        (Lookup("ms", {"a": {1: 2.0, 2: 1.0}}), {}, "a needs 2 probabilities"),
+        (Lookup("ms", {"a": {1: 2.0, 2: 1.0}}), {"a": torch.ones(3)}, "a needs 2 probabilities"),
+        (Lookup("ms", {"a": {1: 2.0}}), even, "no a of 2"),
+        (Lookup("ms", {"b": {1: 2.0}}), even, "of another space"),
+    ):
+        with pytest.raises(InputError, match=says):
+            table.expected(space, chances)
+    many = Lookup("ms", {"a": {1: 2.0, 2: 1.0}}).expected(space, {"a": torch.tensor([[1.0, 0.0], [0.0, 1.0]])})
+    assert many.tolist() == [2.0, 1.0]
 
 
 def test_the_tabled_processor_orders_the_archs_of_other_machines_far_from_by_chance(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sartor.errors import InputError
-from sartor.predict.gaussian import Gaussian
-from sartor.predict.light import FEWEST
-from sartor.predict.predictor import ArchPredictor, Floats, as_numbers, checked, unfitted
-from sartor.predict.ridge import Line, Ridge, fit_line
+from sartor.predict.additive import AdditiveProcess, LeftOut, fit_additive, parts_of
+from sartor.predict.predictor import ArchPredictor, Floats, as_numbers, checked, in_parts, unfitted
+from sartor.predict.ridge import Line, fit_line
 from sartor.records import Arch
 from sartor.space.space import Space
 
@@ -27,65 +26,48 @@ def shares_near(predicted: ArrayLike, true: ArrayLike) -> dict[str, float]:
     return {"within_5": float((error <= 0.05).mean()), "within_10": float((error <= 0.10).mean())}
 
 
-FOLDS = 5
+LEVEL = 0.95
+PRODUCT = 0.9
 
 
 @dataclass
 class Latency:
-    """The latency of archs on one device: ridge regression, the Gaussian process, or that of logarithms, whichever is
-    off by the smallest share where folds are held out. See ``predictor.ArchPredictor``; latencies must be positive.
+    """The latency of archs on one device. See ``predictor.ArchPredictor``; latencies must be positive.
 
-    Where layers run one after the other a latency is their sum, and ridge regression knows it after a few dozen archs;
-    where they overlap, or a choice scales all layers, as a resolution does, it is not.
+    Where layers run one after the other a latency is a sum over them; where a choice scales all of them, or they
+    overlap, it is nearer to a product. Of the two processes of :mod:`sartor.predict.additive` the sum is taken, unless
+    the product is off by a tenth less where archs are left out. ``seed`` is not used.
+
+    Rejected: ridge regression on one-hot options, and a process that sees them as codes, which this chose between
+    before: they know nothing of layers that are alike, and outliers drew them.
     """
 
     space: Space
     seed: int = 0
-    _fitted: ArchPredictor | None = field(default=None, init=False, repr=False)
+    _fitted: AdditiveProcess | None = field(default=None, init=False, repr=False)
 
     def fit(self, archs: Sequence[Arch], values: ArrayLike) -> Latency:
         y = checked(self.space, archs, values)
         _logarithms(y)
-        folds = np.random.default_rng(self.seed).permutation(len(y)) % FOLDS
-        least = np.bincount(folds, minlength=FOLDS).max()
-        best, chosen = np.inf, _KINDS[0]
-        for kind in _KINDS if len(y) - least >= FEWEST else ():
-            error = 0.0
-            for fold in range(FOLDS):
-                kept, held = (np.flatnonzero(mask).tolist() for mask in (folds != fold, folds == fold))
-                made = kind(self.space, self.seed).fit([archs[i] for i in kept], y[kept])
-                said = made.predict([archs[i] for i in held])[0]
-                error += float(np.abs(np.log(np.clip(said, 1e-12, None) / y[held])).sum())
-            if error < best:
-                best, chosen = error, kind
-        self._fitted = chosen(self.space, self.seed).fit(archs, y)
+        parts, rows = parts_of(self.space, self.space.encode_many(archs))
+        made = [fit_additive(parts, rows, y, product=product) for product in (False, True)]
+        self._fitted = made[1] if made[1].error < PRODUCT * made[0].error else made[0]
         return self
 
     def predict(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
+        process = self._process()
+        return in_parts(lambda part: process.predict(parts_of(self.space, self.space.encode_many(part))[1]), archs)
+
+    def interval(self, archs: Sequence[Arch], level: float = LEVEL) -> tuple[Floats, Floats]:
+        """Between which milliseconds ``[n]`` the latency of each lies, in a share ``level`` of all cases."""
+        process = self._process()
+        scores = (process.values - process.said) / process.deviation
+        return LeftOut(scores).interval(*self.predict(archs), _share(level))
+
+    def _process(self) -> AdditiveProcess:
         if self._fitted is None:
             raise unfitted("the latency predictor")
-        return self._fitted.predict(archs)
-
-
-@dataclass
-class LogarithmicGaussian:
-    """The Gaussian process on logarithms, so that its errors are shares."""
-
-    space: Space
-    seed: int = 0
-    _process: Gaussian | None = field(default=None, init=False, repr=False)
-
-    def fit(self, archs: Sequence[Arch], values: ArrayLike) -> LogarithmicGaussian:
-        self._process = Gaussian(self.space, self.seed).fit(archs, _logarithms(checked(self.space, archs, values)))
-        return self
-
-    def predict(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
-        if self._process is None:
-            raise unfitted("the latency predictor")
-        return _latencies(*self._process.predict(archs))
-
-
-_KINDS: tuple[Callable[[Space, int], ArchPredictor], ...] = (LogarithmicGaussian, Gaussian, Ridge)
+        return self._fitted
 
 
 @dataclass
@@ -117,9 +99,25 @@ class TransferredLatency:
             raise unfitted("the transferred latency predictor")
         return _latencies(*self._line(self._elsewhere(archs)))
 
+    def interval(self, archs: Sequence[Arch], level: float = LEVEL) -> tuple[Floats, Floats]:
+        """As :meth:`Latency.interval`, from Student's distribution: few measurements have no quantiles to go by."""
+        from scipy.stats import t
+
+        if self._line is None:
+            raise unfitted("the transferred latency predictor")
+        mean, deviation = self._line(self._elsewhere(archs))
+        reach = float(t.ppf((1 + _share(level)) / 2, max(1, self._line.n - 2))) * deviation
+        return np.exp(mean - reach), np.exp(mean + reach)
+
     def _elsewhere(self, archs: Sequence[Arch]) -> Floats:
         """Logarithms of what the known devices would take ``[n, devices]``."""
         return np.stack([np.log(np.clip(p.predict(archs)[0], 1e-12, None)) for p in self.known.values()], axis=1)
+
+
+def _share(level: float) -> float:
+    if not 0 < level < 1:
+        raise InputError(f"the level of an interval is between 0 and 1, not {level}")
+    return level
 
 
 def _logarithms(ms: Floats) -> Floats:

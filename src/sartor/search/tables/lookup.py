@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,9 @@ from sartor.records import Arch, Option
 from sartor.search.tables.known import data_folder
 from sartor.space.macro import FBNET_LAYERS, numbered
 from sartor.space.space import Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PRINTED = {"ir_k3_s2": "k3_e1_g2", "ir_k5_s2": "k5_e1_g2"}
 """FBNet's code calls groups of two "s2", for the shuffle."""
@@ -51,6 +55,37 @@ class Lookup:
     def __call__(self, archs: Sequence[Arch]) -> NDArray[np.float64]:
         """The costs ``[n]`` of many, as ``linas`` takes what it need not predict."""
         return np.array([self.of(arch) for arch in archs], dtype=np.float64)
+
+    def expected(self, space: Space, probabilities: Mapping[str, Tensor]) -> Tensor:
+        """The mean cost ``[...]`` of archs of ``space`` whose options are drawn with ``probabilities`` (choice →
+        ``[..., options]`` that sum to one), differentiable in them: what a differentiable search adds to its loss
+        (ProxylessNAS §4.1; FBNet §3.3). A conditional choice costs as much as it is likely to be there.
+
+        Raises InputError where a choice has no probabilities, another number of them, or an option no row.
+        """
+        there: dict[str, Tensor] = {}
+        total: Tensor | None = None
+        for choice in space.choices:
+            given = probabilities.get(choice.name)
+            if given is None or given.ndim == 0 or given.shape[-1] != len(choice.options):
+                raise InputError(f"{choice.name} needs {len(choice.options)} probabilities, one of each option")
+            held = given
+            if choice.when is not None:
+                above, options = choice.when
+                parent = next(c for c in space.choices if c.name == above)
+                places = [parent.options.index(option) for option in options]
+                held = given * there[above][..., places].sum(dim=-1, keepdim=True)
+            there[choice.name] = held
+            row = self.parts.get(choice.name)
+            if row is None:
+                continue
+            if unknown := [option for option in choice.options if option not in row]:
+                raise InputError(f"the table has no {choice.name} of {unknown[0]!r}: measure it, or leave it out")
+            cost = (held * held.new_tensor([row[option] for option in choice.options])).sum(dim=-1)
+            total = cost if total is None else total + cost
+        if total is None:
+            raise InputError("the table has no row of any choice of the space: it is of another space")
+        return total + self.base
 
 
 def fit_lookup(space: Space, archs: Sequence[Arch], costs: ArrayLike, metric: str = "latency_ms") -> Lookup:

@@ -1,6 +1,6 @@
 """The inverse of a cut: larger networks that compute what they did before.
 
-``widen`` repeats entries of groups and shares what reads them among the copies; ``enlarge`` does not share, and so grows
+``widen`` repeats entries of groups and shares what reads them among the copies; ``enlarge`` shares nothing, and grows
 any group, for networks that are timed or trained anew. ``deepen`` puts a layer that does nothing behind a layer,
 ``repeat`` a block behind itself. ``branch`` replaces a layer by several that add up to it, or stand beside each other.
 ``layers`` says what a network can grow by.

@@ -26,6 +26,7 @@ from sartor.graph import Graph, Group, trace
 from sartor.graph.cut import Cut
 from sartor.graph.grow import enlarge
 from sartor.measure.file_of import exported
+from sartor.measure.graph_counts import graph_counts
 from sartor.measure.lint.products import Axis, Product, axes_of, products
 from sartor.measure.lint.sweep import Step, sweep
 from sartor.measure.targets.target import Target
@@ -205,16 +206,15 @@ class _Bench:
                 try:
                     module = self.resized(sizes)
                     file = exported(module, self.shape, Path(folder) / f"{place}.onnx")
-                    other = trace(module, self.graph.inputs[0])
                 except InputError:
                     continue  # the model's code holds a number: this size is not for it
-                built.append((sizes, other.params(), other.macs(), file))
+                built.append((sizes, sum(p.numel() for p in module.parameters()), graph_counts(file).macs, file))
             if not built:
                 return []
             before, *after = self.target.latencies(
                 [first, *(file for *_, file in built)], runs=RUNS, min_time_s=MIN_TIME_S, budget_s=BUDGET_S
             )
-        whole = self.graph.macs()
+            whole = graph_counts(first).macs
         return [
             Tried(sizes, params, macs, late.median_ms, before.median_ms, _pays(before, late, macs / whole))
             for (sizes, params, macs, _), late in zip(built, after, strict=True)

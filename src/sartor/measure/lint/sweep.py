@@ -38,6 +38,8 @@ RUNS, MIN_TIME_S, BUDGET_S = 20, 0.004, 0.04
 
 MATTERS = 0.03
 """Of a product's time, lost beside a step on average: less is not told from noise."""
+DISTURBED = 0.08
+"""Of the sizes: as many may have been timed while the machine did something else."""
 EXPLAINS = 0.2
 """Of what a straight line leaves: a step that takes away less is an accident of many that were tried."""
 
@@ -92,7 +94,8 @@ def step_of(sizes: Sequence[int], times: Sequence[float]) -> tuple[int, float]:
 
 
 def _left(n: Floats, t: Floats, step: int) -> tuple[float, float]:
-    """The sum of what the formula leaves of relative times, and the mean share lost at sizes beside the step."""
+    """The sum of what the formula leaves of relative times, without those times that are longest beside it: what was
+    disturbed; and the mean share lost at sizes beside the step."""
     beside = (n % step != 0).astype(np.float64)
     padded = np.ceil(n / step) * step
     design = np.stack([np.ones_like(n), n, padded, beside][: 2 if step == 1 else 4], axis=1) / t[:, None]
@@ -100,9 +103,10 @@ def _left(n: Floats, t: Floats, step: int) -> tuple[float, float]:
     for _ in range(4):  # sums of absolute values, by weights: one disturbed size must not decide
         root = np.sqrt(weights)
         factors, _ = nnls(design * root[:, None], root)
-        away = np.abs(design @ factors - 1)
-        weights = 1 / np.maximum(away, 1e-3)
+        late = 1 - design @ factors
+        weights = 1 / np.maximum(np.abs(late), 1e-3)
+    left = float(np.abs(np.sort(late)[: len(n) - int(DISTURBED * len(n))]).sum())
     if step == 1:
-        return float(away.sum()), 0.0
+        return left, 0.0
     lost = (factors[2] * (padded - n) + factors[3] * beside) / t
-    return float(away.sum()), float(lost[beside > 0].mean())
+    return left, float(lost[beside > 0].mean())

@@ -3,11 +3,11 @@
 Networks drawn from a space are timed whole, and a regression on which option stands where gives what each option adds
 (``search.shrinking.effects``). That is what a block costs where it will run: behind and before others, with what they
 left in the caches. Beside it stands the same from parts timed one by one (``units.table``), which says how far single
-blocks can be trusted on the device. Options that another of their place beats go.
+blocks can be trusted on the device. Options go that give least for their time.
 
 Source: Mills et al., Profiling Neural Blocks and Design Spaces for Mobile Neural Architecture Search (P134,
 arXiv:2109.12426 §4). Deviation: where no accuracy is given, an option is judged by the multiply-accumulates that it
-does in its time: what is slower than another and does less goes, which is the paper's device friendliness alone.
+does in its time, which is the paper's device friendliness alone; and what goes is decided by a rule, not by hand.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from sartor.measure.units.table import measured
 from sartor.models.buildable import Buildable
 from sartor.records import Arch, Option, Record
 from sartor.search.objective import Objective
-from sartor.search.shrinking.effects import effects, profiled
+from sartor.search.shrinking.effects import effects, traded
 from sartor.search.strategy import fresh
 from sartor.space.space import Space
 
@@ -40,7 +40,7 @@ Effects = Mapping[str, Mapping[Option, float]]
 
 LATENCY = Objective("latency_ms")
 ACCURACY = Objective("accuracy_val", maximise=True)
-WORK = Objective("macs", maximise=True, log=True)
+WORK = Objective("macs", maximise=True)
 TOGETHER = 10
 """Networks that are timed in turns."""
 RUNS, MIN_TIME_S, BUDGET_S = 60, 0.1, 0.8
@@ -69,18 +69,18 @@ class BlockProfile:
         ]
         return float(spearmanr(*np.array(both).T).statistic) if len(both) > 2 else float("nan")
 
-    def shrunk(self, share: float = 0.15, accuracy: Callable[[Arch], float] | None = None) -> Space:
-        """The space without the ``share`` of its options that others of their place beat by most: in latency and in
-        ``accuracy`` (of the networks that were timed; higher is better), or without one in multiply-accumulates.
+    def shrunk(self, share: float = 0.25, accuracy: Callable[[Arch], float] | None = None) -> Space:
+        """The space without the ``share`` of its options that give least for their time
+        (:func:`sartor.search.shrinking.traded`): ``accuracy`` of the networks that were timed, higher is better, or
+        without one multiply-accumulates. A choice keeps one option at least.
 
-        A choice keeps one option at least. Raises InputError for a share that is not in [0, 1).
+        Raises InputError for a share that is not in [0, 1).
         """
-        if accuracy is None:
-            return profiled(share)(self.space, self.networks, [WORK, LATENCY])
-        known = [
-            Record(r.name, r.arch, metrics={**r.metrics, ACCURACY.metric: accuracy(r.arch)}) for r in self.networks
-        ]
-        return profiled(share)(self.space, known, [ACCURACY, LATENCY])
+        quality, known = WORK, list(self.networks)
+        if accuracy is not None:
+            quality = ACCURACY
+            known = [replace(r, metrics={**r.metrics, ACCURACY.metric: accuracy(r.arch)}) for r in known]
+        return traded(share, RIDGE)(self.space, known, [quality, LATENCY])
 
     def to_dict(self) -> dict[str, Any]:
         table = lambda found: {name: {str(o): ms for o, ms in held.items()} for name, held in found.items()}

@@ -136,6 +136,7 @@ def _alone(problem: Buildable, archs: Sequence[Arch], target: Target, folder: Pa
         ]
         # A choice on which others hang cannot be swapped by itself: as many of its options as one network can have.
         best = max(swaps, key=len, default={})
+        best = best if len(best) > 1 else {}
         parts[choice.name] = {o: units(_file(problem, arch, folder / "alone.onnx")) for o, arch in best.items()}
     times = measured([unit for held in parts.values() for some in held.values() for unit in some], target)
     return {

@@ -20,6 +20,7 @@ from sartor.search.tables import open_known
 from sartor.space import Choice, Space
 
 WIDTHS = (8, 16)
+ARRAY = "systolic:8x8,bandwidth=1000GB"
 
 
 def build(arch: Arch) -> nn.Module:
@@ -48,7 +49,7 @@ def problem() -> Buildable:
 
 @pytest.fixture(scope="module")
 def profile() -> BlockProfile:
-    return block_profile(problem(), open_target("systolic:8x8"), networks=30)
+    return block_profile(problem(), open_target(ARRAY), networks=30)
 
 
 def test_what_the_regression_gives_is_what_blocks_take_alone(profile):
@@ -63,7 +64,7 @@ def test_what_the_regression_gives_is_what_blocks_take_alone(profile):
 
 def test_the_parts_of_a_block_are_its_cycles(profile):
     """By hand: between a 5x5 and a 1x1 layer of eight channels on 8x8 pixels."""
-    array = open_target("systolic:8x8")
+    array = open_target(ARRAY)
     held = profile.alone["s0.op0"]
     by_hand = array.product_cycles(64, 25 * 8, 8) - array.product_cycles(64, 8, 8)
     assert held[5] - held[1] == pytest.approx(by_hand / array.clock_hz * 1e3, rel=0.01)
@@ -93,7 +94,7 @@ def test_without_accuracies_work_in_little_time_is_worth_keeping(profile):
 
 
 def test_bad_arguments_end_in_one_line():
-    target = open_target("systolic:8x8")
+    target = open_target(ARRAY)
     with pytest.raises(InputError, match="at least 2"):
         block_profile(problem(), target, networks=1)
     with pytest.raises(InputError, match="profile fewer"):

@@ -27,6 +27,10 @@ def measure(
     cuts: Annotated[
         bool, typer.Option("--cuts", help="Instead: what of it can be cut, what cannot, and why, layer by layer.")
     ] = False,
+    lint: Annotated[
+        bool,
+        typer.Option("--lint", help="Also: sizes and layers that sit badly on the target, and what measured faster."),
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -39,17 +43,22 @@ def measure(
       sartor measure model/ --threads 2
       sartor measure nets.py:small --runs 1000
       sartor measure timm:resnet18 --latency-model laptop.json
+      sartor measure nets.py:small --lint
     """
     if cuts:
-        if (target, threads, runs, batch, latency_model) != ("onnxruntime", 1, 200, 1, None):
-            raise InputError("--cuts times nothing: leave out --target, --threads, --runs, --batch, --latency-model")
+        if (target, threads, runs, batch, latency_model, lint) != ("onnxruntime", 1, 200, 1, None, False):
+            raise InputError(
+                "--cuts times nothing: leave out --target, --threads, --runs, --batch, --latency-model, --lint"
+            )
         from sartor.measure.cuts import possible_cuts
 
         terminal.print_cuts(possible_cuts(model), as_json)
         return
     from sartor.measure.model import measure_model
 
-    measured = measure_model(model, target=target, threads=threads, runs=runs, batch=batch, latency_model=latency_model)
+    measured = measure_model(
+        model, target=target, threads=threads, runs=runs, batch=batch, latency_model=latency_model, lint=lint
+    )
     terminal.print_measured(measured, as_json)
 
 

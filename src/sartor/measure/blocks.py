@@ -105,9 +105,9 @@ def block_profile(
     if networks < 2:
         raise InputError(f"a profile of blocks needs at least 2 networks, not {networks}")
     space, rng = problem.space, random.Random(f"blocks {seed}")
-    archs = fresh(space, lambda: space.sample(rng), rng, networks, ())
-    if len(archs) < networks:
+    if space.count() < networks:
         raise InputError(f"the space has {space.count():,} networks, not {networks:,}: profile fewer")
+    archs = fresh(space, lambda: space.sample(rng), rng, networks, ())
     torch.manual_seed(seed)
     records: list[Record] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,7 @@ from sartor.measure.feeds import inputs
 from sartor.measure.file_of import exported, onnx_file
 from sartor.measure.graph_counts import graph_counts
 from sartor.measure.layers.measured import explained
+from sartor.measure.lint.lint import lint_model
 from sartor.measure.plan.onnx_file import plan_file
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
@@ -32,6 +33,7 @@ def measure_model(
     runs: int = 200,
     batch: int = 1,
     latency_model: str | Path | None = None,
+    lint: bool = False,
 ) -> dict[str, Any]:
     """Measure the model that ``spec`` names; a JSON-able dict.
 
@@ -47,7 +49,8 @@ def measure_model(
     target ran for which layer), untold (why there are no layers), timing, device, versions. Counts and layers are of
     one example; ``batch`` is what is timed. With ``latency_model``, a file of ``sartor profile-device``, nothing is
     timed: latency_ms and latency_ci_ms are predicted, ``known`` is the share of it that is made of parts which were
-    timed by themselves, and there are no layers. A target on which only so much fits adds misfits: what is too large.
+    timed by themselves, and there are no layers. A target on which only so much fits adds misfits: what is too large. With
+    ``lint``: lint, what :func:`sartor.measure.lint.lint.lint_model` found, which takes some minutes.
     Raises InputError when the model cannot be found, built, exported or run.
     """
     runner = open_target(target, threads)
@@ -57,6 +60,11 @@ def measure_model(
         raise InputError("a latency model predicts one example at a time: leave out --batch")
     else:
         time = partial(_predicted, runner=runner, model=read_latency_model(latency_model, target, threads))
+    if lint and latency_model is not None:
+        raise InputError("what is linted is timed: leave out --latency-model or --lint")
+    if lint:
+        found = measure_model(spec, target=target, threads=threads, runs=runs, batch=batch)
+        return {**found, "lint": lint_model(spec, target=target, threads=threads)}
     file = onnx_file(spec)
     if file is not None:
         admit(file)  # what is counted below is counted by running it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,22 @@ def test_a_file_is_linted_without_what_made_it(tmp_path):
     said = lint_model(str(file), target="systolic:16x16")
     assert said["shapes"] is None
     assert len(said["fusing"]["pairs"]) == 2
+
+
+def test_it_is_part_of_what_is_measured(tmp_path):
+    """As text and as JSON, by the command line."""
+    from typer.testing import CliRunner
+
+    from sartor.cli import app
+
+    file = found(mobile(nn.Identity()), tmp_path)[0]
+    arguments = ["measure", str(file), "--target", "systolic:16x16", "--lint"]
+    said = CliRunner().invoke(app, [*arguments, "--json"])
+    lint = json.loads(said.stdout)["lint"]
+    assert [pair["channels"] for pair in lint["fusing"]["pairs"]] == [[8, 24], [8, 16]]
+    text = CliRunner().invoke(app, arguments).stdout
+    assert "pairs: " in text
+    assert "those of a file are given" in text
 
 
 def test_broken_files_end_in_one_line(tmp_path):

@@ -24,6 +24,7 @@ def lint_model(spec: str, *, target: str = "onnxruntime", threads: int = 1) -> d
     if file is not None:
         admit(file)
         return {"shapes": None, "fusing": lint_fusing(file, runner).to_dict()}
+    # Imported late: a bare .onnx file needs no torch.
     from sartor.measure.lint.shapes import lint_shapes
     from sartor.models.zoo import open_model
 

@@ -49,8 +49,8 @@ def measure_model(
     target ran for which layer), untold (why there are no layers), timing, device, versions. Counts and layers are of
     one example; ``batch`` is what is timed. With ``latency_model``, a file of ``sartor profile-device``, nothing is
     timed: latency_ms and latency_ci_ms are predicted, ``known`` is the share of it that is made of parts which were
-    timed by themselves, and there are no layers. A target on which only so much fits adds misfits: what is too large. With
-    ``lint``: lint, what :func:`sartor.measure.lint.lint.lint_model` found, which takes some minutes.
+    timed by themselves, and there are no layers. A target on which only so much fits adds misfits: what is too large.
+    With ``lint``: lint, what :func:`sartor.measure.lint.lint.lint_model` found, which takes some minutes.
     Raises InputError when the model cannot be found, built, exported or run.
     """
     runner = open_target(target, threads)

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sartor.errors import InputError
@@ -108,8 +109,6 @@ def lint_shapes(
     """
     if not 0 <= within < 1 or most < 1:
         raise InputError(f"within is a share from 0 to 1 and most at least 1, not {within!r} and {most!r}")
-    import torch
-
     graph = trace(model.eval(), torch.zeros(1, *shape))
     known = products(graph)
     axes = axes_of(graph, known)

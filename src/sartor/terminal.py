@@ -114,6 +114,8 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
         )
     if measured.get("cached"):
         print(f"{'':16} as it was timed before: --fresh times it anew")
+    if "lint" in measured:
+        print_lint(measured["lint"])
     timing = measured.get("timing", {})
     if timing.get("disturbed"):
         print("the machine never came to rest: measure again when it is quiet")
@@ -156,6 +158,46 @@ def _print_layers(measured: Mapping[str, Any]) -> None:
     print(f"{'bound by':16} {said}")
     roof = measured["roof"]
     print(f"{'roof':16} {roof['peak_macs_per_s'] / 1e9:.1f} GMAC/s and {roof['bytes_per_s'] / 1e9:.1f} GB/s")
+
+
+def print_lint(lint: Mapping[str, Any]) -> None:
+    """Which sizes are beside a step of the target's kernels, which pairs of layers were timed as one, what pays."""
+    from sartor.report import units
+
+    timed = lambda found: f"{units.ms(found['latency_ms'])} beside {units.ms(found['before_ms'])}"
+    shapes, fusing = lint["shapes"], lint["fusing"]
+    for step in (shapes or {}).get("steps", ()):
+        if step["step"] > 1:
+            print(f"{'step':16} {step['kind']}, {step['side']}: {step['step']} ({step['lost']:.0%} is lost beside it)")
+    if misfits := (shapes or {}).get("misfits"):
+        rows = table("group", "channels", "step", "tried", "params", "time", "before", "pays")
+        for misfit in misfits:
+            for tried in misfit["tried"]:
+                change = tried["params"] / shapes["params"] - 1
+                size = f"{misfit['size']} → {tried['sizes'][misfit['group']]}"
+                times = (units.ms(tried["latency_ms"]), units.ms(tried["before_ms"]))
+                row = (misfit["group"], str(misfit["channels"]), str(misfit["step"]), size, f"{change:+.1%}")
+                rows.add_row(*row, *times, "yes" if tried["pays"] else "no")
+        print_rich(rows)
+    if shapes is None:
+        print("sizes: those of a file are given; name the model that it is made of (file.py:function, timm:NAME)")
+    elif shapes["suggestion"] is None:
+        print(f"sizes: none with {shapes['within']:.0%} more or fewer parameters measured faster")
+    else:
+        best = shapes["suggestion"]
+        sizes = ", ".join(f"{name} {size}" for name, size in best["sizes"].items())
+        print(f"sizes: {sizes}: {timed(best)}, parameters {best['params'] / shapes['params'] - 1:+.1%}")
+    if fusing["pairs"]:
+        rows = table("pair", "channels", "pixels", "kernel", "MACs", "fused", "time", "fused time")
+        for pair in fusing["pairs"]:
+            cells = [pair["name"], *("x".join(map(str, pair[name])) for name in ("channels", "pixels"))]
+            cells += [str(pair["kernel"]), units.count(pair["macs"]), units.count(pair["fused_macs"])]
+            rows.add_row(*cells, units.ms(pair["pair_ms"]), units.ms(pair["fused_ms"]))
+        print_rich(rows)
+        faster = sum(pair["faster"] for pair in fusing["pairs"])
+        ends = f": {timed(fusing)} in the network" if faster else ""
+        said = " (pays)" if fusing["pays"] else " (does not pay)" if faster else ""
+        print(f"pairs: {faster} of {len(fusing['pairs'])} are faster as one full convolution{ends}{said}")
 
 
 def print_profile(profile: DeviceProfile, out: Path, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from graph.nets import NETS, example
 from graph.test_exact import error, stirred
 from sartor.errors import InputError
 from sartor.graph import trace
-from sartor.graph.grow import branch, deepen, grown, layers, repeat, widen
+from sartor.graph.grow import branch, deepen, enlarge, grown, layers, repeat, widen
 
 TOLERANCE = 1e-5
 
@@ -43,6 +43,28 @@ def test_wider_is_the_same(name: str) -> None:
             y = tuple(torch.randn_like(t) for t in x)
             assert error(wide(*y), net(*y)) < TOLERANCE
         assert next(g for g in trace(wide, x).groups if g.name == group.name).size == size
+    assert grown
+
+
+@pytest.mark.parametrize(
+    "name", [*WIDENED.replace("\n", " ").split(", "), "layer norm over channels", "rms norm", "softmax over channels"]
+)
+def test_larger_and_cut_back_is_the_same(name: str) -> None:
+    """Also where what is normalised over grows: the larger network is its own, and the old one is in it."""
+    net, x = built(name)
+    graph = trace(net, x)
+    sizes = {group.name: group.size + max(1, group.size // 2) for group in graph.groups}
+    grown = 0
+    for some in [{one: sizes[one]} for one in sizes] + [sizes]:
+        try:
+            large = trace(enlarge(graph, some).eval(), x)
+        except InputError:
+            continue
+        grown += 1
+        back = large.slice({one: range(graph.group(one).size) for one in some})
+        assert {one: large.group(one).size for one in some} == some
+        with torch.no_grad():
+            assert error(back(*x), net(*x)) < TOLERANCE
     assert grown
 
 

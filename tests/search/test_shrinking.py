@@ -17,10 +17,10 @@ from sartor.search import pareto, run
 from sartor.search.methods.evolution import evolution
 from sartor.search.methods.random import random_search
 from sartor.search.objective import ACCURACY_LATENCY, Objective, costs
-from sartor.search.shrinking import autobuild, et_error, neas, prenas, profiled, searched_space, shrinking
+from sartor.search.shrinking import autobuild, et_error, neas, prenas, profiled, searched_space, shrinking, traded
 from sartor.search.shrinking.autobuild import assembled, lengths
 from sartor.search.shrinking.dropping import without_worst
-from sartor.search.shrinking.effects import beaten, effects
+from sartor.search.shrinking.effects import beaten, effects, outbid
 from sartor.search.shrinking.et_error import option_losses
 from sartor.search.shrinking.wrapper import spaces, within
 from sartor.search.tables import Table, open_known
@@ -38,6 +38,7 @@ def alike(name: str, one: object, other: object) -> float:
 
 CRITERIA = {
     "profiled": profiled(0.25),
+    "traded": traded(0.25),
     "searched_space": searched_space(0.25),
     "autobuild": autobuild(0.25),
     "neas": neas(alike, 0.25),
@@ -100,6 +101,27 @@ def test_with_two_objectives_only_what_is_beaten_in_both_goes():
     assert losses["op"]["bad"] > 0
     assert losses["op"]["good"] == losses["op"]["fast"] == 0
     assert profiled(0.5)(space, history, [ACC, MS]).choices[0].options == ("good", "fast")
+
+
+def test_what_gives_little_for_its_cost_is_outbid():
+    """No option is beaten, but the middle one lies above the line between the others at one place, and below at the
+    other; the ends go where a deviation would have to be worth more than ``rate`` allows."""
+    space = Space((Choice("a", (0, 1, 2)), Choice("b", (0, 1, 2))))
+    worth = {"a": (0.0, 0.2, 1.0), "b": (0.0, 0.8, 1.0)}
+    history = [
+        Record("x", a, metrics={"acc": sum(worth[k][o] for k, o in a.items()), "ms": float(a["a"] + a["b"])})
+        for a in space.every()
+    ]
+    assert profiled(0.5)(space, history, [ACC, MS]) == space
+    wide = outbid(space, history, [ACC, MS], 1e-6, rate=50)
+    assert wide["a"][1] > 0.1
+    assert max(wide["b"].values()) == pytest.approx(0, abs=1e-6)
+    assert traded(0.2, 1e-6, 50)(space, history, [ACC, MS]).choices[0].options == (0, 2)
+    assert outbid(space, history, [ACC, MS], 1e-6, rate=2)["b"][2] > 0.01
+    with pytest.raises(InputError, match="two objectives"):
+        outbid(space, history, [ACC, MS, ACC])
+    with pytest.raises(InputError, match="at least 1"):
+        traded(rate=0.5)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 10))

@@ -28,6 +28,10 @@ def measure(
     cuts: Annotated[
         bool, typer.Option("--cuts", help="Instead: what of it can be cut, what cannot, and why, layer by layer.")
     ] = False,
+    lint: Annotated[
+        bool,
+        typer.Option("--lint", help="Also: sizes and layers that sit badly on the target, and what measured faster."),
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -40,11 +44,20 @@ def measure(
       sartor measure model/ --threads 2
       sartor measure nets.py:small --runs 1000
       sartor measure timm:resnet18 --latency-model laptop.json
+      sartor measure nets.py:small --lint
     """
     if cuts:
-        if (target, threads, runs, batch, latency_model, fresh) != ("onnxruntime", 1, 200, None, None, False):
+        if (target, threads, runs, batch, latency_model, fresh, lint) != (
+            "onnxruntime",
+            1,
+            200,
+            None,
+            None,
+            False,
+            False,
+        ):
             raise InputError(
-                "--cuts times nothing: leave out --target, --threads, --runs, --batch, --latency-model, --fresh"
+                "--cuts times nothing: leave out --target, --threads, --runs, --batch, --latency-model, --fresh, --lint"
             )
         from sartor.measure.cuts import possible_cuts
 
@@ -53,7 +66,14 @@ def measure(
     from sartor.measure.model import measure_model
 
     measured = measure_model(
-        model, target=target, threads=threads, runs=runs, batch=batch, latency_model=latency_model, fresh=fresh
+        model,
+        target=target,
+        threads=threads,
+        runs=runs,
+        batch=batch,
+        latency_model=latency_model,
+        fresh=fresh,
+        lint=lint,
     )
     terminal.print_measured(measured, as_json)
 

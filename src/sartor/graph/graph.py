@@ -130,18 +130,12 @@ class Graph:
 
         Raises InputError for entries that are not there, and groups of which nothing would be left.
         """
-        kept = self.kept(cut)
-        indices = {name: self._indices(value.dims, kept) for name, value in self._coupled.tensors.items()}
-        constants, changes = self.constants(kept.count)
-        sliced = sliced_tensors(self.data, indices)
-        module = smaller(self.model, sliced)
-        args, kwargs = self.inputs
-        state = sliced_tensors({n: t for n, t in lively(self.model).items() if n in indices}, indices)
-        expected = run_sliced(self._captured, self.inputs, {**sliced, **state}, constants, self._coupled.calls)
-        if set_sizes(module, changes, lambda m: agree(outputs_of(m, args, kwargs, state), expected)):
-            gone = self._checked(cut).without
+        gone = self._checked(cut).without
+        module = self.indexed(self.indices(cut), self.kept(cut).count)
+        if module is not None:
             for path in gone:
                 replace(module, path, nn.Identity())
+            args, kwargs = self.inputs
             if not gone or agree(outputs_of(module, args, kwargs), outputs_of(self._as_graph(cut), args, kwargs)):
                 return module
         log.warning(
@@ -150,6 +144,23 @@ class Graph:
             "torch.fx.GraphModule",
         )
         return self.as_graph(cut).train(self.model.training)
+
+    def indexed(
+        self, indices: Mapping[str, tuple[Tensor | None, ...]], count: Callable[[Label], int]
+    ) -> nn.Module | None:
+        """The model's own classes with these indices of each tensor's dimensions (None: all; one may come twice), and
+        ``count`` of each label; None where its code has sizes that no attribute holds.
+
+        Checked against the captured graph with the same tensors, on the example inputs.
+        """
+        constants, changes = self.constants(count)
+        sliced = sliced_tensors(self.data, indices)
+        module = smaller(self.model, sliced)
+        args, kwargs = self.inputs
+        state = sliced_tensors({n: t for n, t in lively(self.model).items() if n in indices}, indices)
+        expected = run_sliced(self._captured, self.inputs, {**sliced, **state}, constants, self._coupled.calls)
+        fits = lambda m: agree(outputs_of(m, args, kwargs, state), expected)
+        return module if set_sizes(module, changes, fits) else None
 
     def as_graph(self, cut: Keep) -> nn.Module:
         """The captured graph after ``cut``, whatever the model's code allows; for any batch where that allows it."""

@@ -22,6 +22,7 @@ from sartor.measure.file_of import exported, exported_with, onnx_file
 from sartor.measure.graph_counts import graph_counts
 from sartor.measure.kept import kept
 from sartor.measure.layers.measured import explained
+from sartor.measure.lint.lint import lint_model
 from sartor.measure.plan.onnx_file import plan_file
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
@@ -40,6 +41,7 @@ def measure_model(
     batch: int | None = None,
     latency_model: str | Path | None = None,
     fresh: bool = False,
+    lint: bool = False,
 ) -> dict[str, Any]:
     """Measure ``model``; a JSON-able dict, what ``sartor measure --json`` prints. ``sartor.measure`` calls this.
 
@@ -66,8 +68,11 @@ def measure_model(
     it that is made of parts which were timed by themselves, and there are no layers. A target on which only so much
     fits adds misfits: what is too large; a microcontroller also patches: None, or what running stretches patch by patch
     makes of activations that are too large (peak_activation_bytes, overhead in MACs, latency_ms, fits, cuts).
+    With ``lint``: lint, what :func:`sartor.measure.lint.lint.lint_model` found, which takes some minutes.
     Raises InputError when the model cannot be found, built, exported or run.
     """
+    if lint and latency_model is not None:
+        raise InputError("what is linted is timed: leave out --latency-model or --lint")
     runner = open_target(target, threads)
     predicting = None if latency_model is None else read_latency_model(latency_model, target, threads)
     if batch is not None and batch < 1:
@@ -79,7 +84,13 @@ def measure_model(
             raise InputError("a latency model predicts one example at a time: leave out --batch")
         else:
             timed = _predicted(found.file, runner=runner, model=predicting)
-        return _report(found, runner, timed)
+        report = _report(found, runner, timed)
+    if lint:
+        images = _images(inputs) if isinstance(model, nn.Module) and inputs is not None else None
+        shape = None if images is None else (images.shape[1], images.shape[2], images.shape[3])
+        named = model if isinstance(model, nn.Module) else str(model)
+        report["lint"] = lint_model(named, shape, target=target, threads=threads)
+    return report
 
 
 @dataclass(frozen=True)

@@ -30,19 +30,9 @@ def widen(graph: Graph, sizes: Mapping[str, int], *, seed: int = 0, noise: float
     at the price of exactness). Raises InputError for unknown groups, sizes below the group's, and groups whose copies
     change the function: normalisations and softmaxes over the group count every copy.
     """
-    rng = random.Random(seed)
-    copies: list[tuple[Group, list[int]]] = []
-    for name, size in sizes.items():
-        group = next((g for g in graph.groups if g.name == name), None)
-        if group is None:
-            raise InputError(f"there is no group {name!r}: see the names of Graph.groups")
-        if size < group.size:
-            raise InputError(f"group {name!r} has {group.size} entries already: cut it to have {size}")
-        copies.append((group, [rng.randrange(group.size) for _ in range(size - group.size)]))
-    layout = _Layout(graph, copies)
-    tensors = graph.tensors
-    indices = {name: tuple(layout.index(label) for label in value.dims) for name, value in tensors.items()}
-    module = smaller(graph.model, sliced_tensors(graph.data, indices))
+    copies = _copies(graph, sizes, seed)
+    layout = Layout(graph, copies)
+    module = smaller(graph.model, sliced_tensors(graph.data, layout.indices))
     _share(graph, module, copies, layout, noise, torch.Generator().manual_seed(seed))
     _, changes = graph.constants(layout.count)
     args, kwargs = graph.inputs
@@ -55,7 +45,37 @@ def widen(graph: Graph, sizes: Mapping[str, int], *, seed: int = 0, noise: float
     return module
 
 
-class _Layout:
+def enlarge(graph: Graph, sizes: Mapping[str, int], *, seed: int = 0) -> nn.Module:
+    """The graph's model with groups grown to ``sizes`` entries, whatever that does to what it computes: the network
+    that would have been made with them, for timing and for training anew. Weights are copies, as :func:`widen`'s, and
+    are not shared out, so that any group can be grown: also one that is normalised over.
+
+    Raises InputError for unknown groups, sizes below the group's, and code that holds their number.
+    """
+    layout = Layout(graph, _copies(graph, sizes, seed))
+    module = graph.indexed(layout.indices, layout.count)
+    if module is None:
+        raise InputError(
+            f"{', '.join(sizes)} cannot be larger: the code of {type(graph.model).__name__} holds their number"
+        )
+    return module
+
+
+def _copies(graph: Graph, sizes: Mapping[str, int], seed: int) -> list[tuple[Group, list[int]]]:
+    """By group, the entries that come again."""
+    rng = random.Random(seed)
+    copies: list[tuple[Group, list[int]]] = []
+    for name, size in sizes.items():
+        group = next((g for g in graph.groups if g.name == name), None)
+        if group is None:
+            raise InputError(f"there is no group {name!r}: see the names of Graph.groups")
+        if size < group.size:
+            raise InputError(f"group {name!r} has {group.size} entries already: cut it to have {size}")
+        copies.append((group, [rng.randrange(group.size) for _ in range(size - group.size)]))
+    return copies
+
+
+class Layout:
     """Where every position of a grown dimension comes from."""
 
     def __init__(self, graph: Graph, copies: list[tuple[Group, list[int]]]):
@@ -75,6 +95,12 @@ class _Layout:
             held = (label, index if len(index) != len(label) else None)
             self._known[id(label)] = held
         return held[1]
+
+    @property
+    def indices(self) -> dict[str, tuple[Tensor | None, ...]]:
+        """Of each dimension of each tensor."""
+        tensors = self._graph.tensors
+        return {name: tuple(self.index(label) for label in value.dims) for name, value in tensors.items()}
 
     def index(self, label: Label) -> Tensor | None:
         positions = self.positions(label)
@@ -102,7 +128,7 @@ def _share(
     graph: Graph,
     module: nn.Module,
     copies: list[tuple[Group, list[int]]],
-    layout: _Layout,
+    layout: Layout,
     noise: float,
     generator: torch.Generator,
 ) -> None:

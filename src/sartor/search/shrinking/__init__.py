@@ -4,10 +4,10 @@ A criterion is a function ``(space, history, objectives) -> space``, whose space
 """
 
 from sartor.search.shrinking.autobuild import autobuild
-from sartor.search.shrinking.effects import profiled
+from sartor.search.shrinking.effects import profiled, traded
 from sartor.search.shrinking.et_error import et_error, searched_space
 from sartor.search.shrinking.neas import neas
 from sartor.search.shrinking.prenas import prenas
 from sartor.search.shrinking.wrapper import shrinking
 
-__all__ = ["autobuild", "et_error", "neas", "prenas", "profiled", "searched_space", "shrinking"]
+__all__ = ["autobuild", "et_error", "neas", "prenas", "profiled", "searched_space", "shrinking", "traded"]

@@ -11,12 +11,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from sartor.errors import InputError
 from sartor.records import Option
 from sartor.search.objective import ACCURACY_LATENCY, Objective, costs, measured
 from sartor.search.policy import Policy
 from sartor.search.shrinking.dropping import Criterion, Losses, without_worst
 from sartor.search.strategy import History
 from sartor.space.space import Space
+
+RATES = 101
+"""Of exchange that are tried between the two ends."""
 
 
 def profiled(share: float = 0.15, ridge: float = 1.0) -> Criterion:
@@ -30,6 +34,25 @@ def profiled(share: float = 0.15, ridge: float = 1.0) -> Criterion:
     objective.
     """
     return partial(_profiled, share=share, ridge=ridge)
+
+
+def traded(share: float = 0.25, ridge: float = 1.0, rate: float = 4.0) -> Criterion:
+    """A criterion for one objective or two: the ``share`` of options goes that are never the best of their place,
+    whatever a deviation of the one objective is worth of the other's, from 1 / ``rate`` to ``rate``; those first that
+    are furthest from it. What is best at some rate stays.
+
+    Where every option that costs more is also worth more, none beats another (:func:`profiled` drops nothing), and yet
+    some give little for what they cost. The ends of the front, beyond ``rate``, are given up for it.
+    """
+    if not rate >= 1:
+        raise InputError(f"the rate between objectives is at least 1, not {rate!r}")
+    return partial(_traded, share=share, ridge=ridge, rate=rate)
+
+
+def _traded(
+    space: Space, history: History, objectives: Sequence[Objective], *, share: float, ridge: float, rate: float
+) -> Space:
+    return without_worst(space, outbid(space, history, objectives, ridge, rate), share)
 
 
 def _profiled(space: Space, history: History, objectives: Sequence[Objective], *, share: float, ridge: float) -> Space:
@@ -75,3 +98,25 @@ def beaten(space: Space, history: History, objectives: Sequence[Objective], ridg
         }
         for name, held in effects(space, usable, objectives, ridge).items()
     }
+
+
+def outbid(
+    space: Space, history: History, objectives: Sequence[Objective], ridge: float = 1.0, rate: float = 4.0
+) -> Losses:
+    """By how much each option falls short of the best of its place, in deviations, at the rate of exchange between two
+    objectives that suits it best of those from 1 / ``rate`` to ``rate``; of one objective, simply of that. Raises
+    InputError for more than two."""
+    if not 1 <= len(objectives) <= 2:
+        raise InputError(f"options are traded between two objectives, not {len(objectives)}")
+    usable = [record for record in history if measured(record.metrics, objectives)]
+    if not usable:
+        return {}
+    scale = np.maximum(costs(usable, objectives).std(axis=0), 1e-12)
+    first = np.linspace(1 / (1 + rate), rate / (1 + rate), RATES)
+    weights = np.stack([first, 1 - first]) if len(objectives) == 2 else np.ones((1, 1))
+    found: dict[str, dict[Option, float]] = {}
+    for name, held in effects(space, usable, objectives, ridge).items():
+        bids = np.array([cost / scale for cost in held.values()]).reshape(-1, len(objectives)) @ weights
+        short = (bids - bids.min(axis=0, initial=np.inf)).min(axis=1)
+        found[name] = dict(zip(held, short.tolist(), strict=True))
+    return found

@@ -42,7 +42,7 @@ def log_axis_of(title: str, values: Sequence[float], **more: Any) -> Figure:
         "type": "log",
         "range": [math.log10(low), math.log10(high)],
         "tickvals": ticks,
-        "ticktext": [units.significant(t) if t < 0.01 else units.plain(float(f"{t:.3g}")) for t in ticks],
+        "ticktext": [units.significant(t) if t < 1e-4 else units.plain(float(f"{t:.3g}")) for t in ticks],
         "showgrid": False,
         "ticks": "outside",
         "tickcolor": RULE,

@@ -10,7 +10,7 @@ from sartor.measure.layers.layer import Layer
 from sartor.measure.layers.matched import Pair, matched
 from sartor.report import units
 from sartor.report.measured.headline import banners, interval, listed, setting
-from sartor.report.measured.layers import layer_table
+from sartor.report.measured.layers import layer_table, untold
 from sartor.report.measured.made import made
 from sartor.report.measured.roofline import roofline_parts
 from sartor.report.measured.times import times
@@ -45,9 +45,9 @@ def compared(models: Sequence[Told], ratios: Sequence[Mapping[str, Any]], drawn:
         section("totals", "Side by side", _totals(named, ratios)),
         times(named, drawn),
         section("differences", "What differs", _operators(named), _layers(named)),
-        section("roofline", "Under this machine's roof", *roofline_parts(named, drawn, "roofline")),
+        section("roofline", "Under the machine's roof", *roofline_parts(named, drawn, "roofline")),
         section("efficiency", "How efficient they are", *waterline_parts(named, drawn)),
-        section("layers", "Layers", tables),
+        section("layers", "Layers", tables, *(untold(told) for told in models)),
         made(named),
     ]
     return "\n".join(part for part in parts if part)
@@ -81,7 +81,8 @@ def _headline(named: Mapping[str, Told], ratios: Sequence[Mapping[str, Any]]) ->
 
 
 def _beside(name: str, ratio: Mapping[str, Any], first: str) -> str:
-    value, (low, high) = ratio["latency_ms"], ratio["latency_ci"]
+    value = ratio["latency_ms"]
+    low, high = ratio["latency_ci"] or (value, value)
     if low <= 1 <= high:
         return f"<em>{escape(name)}</em> is as fast as {escape(first)}, as far as can be told"
     faster = value < 1
@@ -114,7 +115,7 @@ def _ratio(ratio: Mapping[str, Any], key: str) -> str:
         return "–"
     if key != "latency_ms":
         return f"{value:.2f}×"
-    low, high = ratio["latency_ci"]
+    low, high = ratio["latency_ci"] or (value, value)
     css = "" if low <= 1 <= high else " class=good" if value < 1 else " class=bad"
     return f"<b{css}>{value:.2f}×</b><br><span class=quiet>{low:.2f} to {high:.2f}</span>"
 

@@ -32,8 +32,8 @@ def _title(told: Told) -> str:
         return f"{whole}."
     times = told.found["latency_ms"] / told.least_ms
     if times <= _AT_THE_ROOF:
-        return f"{whole}: this machine can do no better."
-    return f"{whole}, {times:.1f} times what this machine’s roof allows."
+        return f"{whole}: the machine can do no better."
+    return f"{whole}, {times:.1f} times what the machine’s roof allows."
 
 
 def _lead(told: Told) -> str:

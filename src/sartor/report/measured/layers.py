@@ -54,6 +54,12 @@ COLUMNS = (
 )
 
 
+def untold(told: Told) -> str:
+    """Why there are no layers, where there are none."""
+    why = told.found.get("untold") or ("A prediction has no layers." if told.predicted else "")
+    return f"<p class=note>{escape(str(why))}</p>" if why and not told.layers else ""
+
+
 def _entries(layer: Layer) -> int:
     found = 1
     for size in layer.output_shape:

@@ -42,7 +42,7 @@ def _roof(told: Told) -> list[tuple[str, str]]:
     if roof is None:
         return []
     ridge = f"{units.significant(roof.ridge)} multiply-adds a byte where they meet"
-    return [("roof, measured", f"{rate(roof.peak_macs_per_s)} and {units.size(roof.bytes_per_s)}/s: {ridge}")]
+    return [("roof", f"{rate(roof.peak_macs_per_s)} and {units.size(roof.bytes_per_s)}/s: {ridge}")]
 
 
 def _timing(found: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from sartor.errors import InputError
 from sartor.report.document import document
 from sartor.report.measured.compared import compared
 from sartor.report.measured.headline import headline
-from sartor.report.measured.layers import layer_table
+from sartor.report.measured.layers import layer_table, untold
 from sartor.report.measured.made import made
 from sartor.report.measured.memory import memory
 from sartor.report.measured.roofline import roofline
@@ -69,7 +69,7 @@ def _one(told: Told, drawn: Drawn) -> str:
         roofline(told, drawn),
         waterline(told, drawn),
         times({told.name: told}, drawn),
-        section("layers", "Layers", said, table) if table else "",
+        section("layers", "Layers", said, table) if table else section("layers", "Layers", untold(told)),
         memory(told, drawn),
         made({told.name: told}),
     ]

@@ -26,7 +26,7 @@ def roofline(told: Told, drawn: Drawn, place: str = "roofline") -> str:
     figure = roofline_figure(told.layers, told.roof) if told.roof else None
     if figure is None:
         return ""
-    return section(place, "Under this machine's roof", *roofline_parts({told.name: told}, drawn, place))
+    return section(place, "Under the machine's roof", *roofline_parts({told.name: told}, drawn, place))
 
 
 def roofline_parts(models: dict[str, Told], drawn: Drawn, place: str) -> list[str]:
@@ -42,7 +42,7 @@ def roofline_parts(models: dict[str, Told], drawn: Drawn, place: str) -> list[st
     eight = f", {rate(roof.int8_macs_per_s)} on 8 bits" if roof.int8_macs_per_s else ""
     said = (
         f"<p>At most {rate(roof.peak_macs_per_s)}{eight}, and {units.size(roof.bytes_per_s)}/s: "
-        "both measured here, with this target and its threads. "
+        f"{_source(models)}. "
         f"Below {units.significant(roof.ridge)} multiply-adds a byte a layer waits for memory, not for arithmetic.</p>"
     )
     without = "".join(_flat(told, name if len(models) > 1 else "") for name, told in models.items())
@@ -52,6 +52,11 @@ def roofline_parts(models: dict[str, Told], drawn: Drawn, place: str) -> list[st
     )
     chart = drawn.switched(place, "Network on the chart", figures, "tall")
     return [said, f"<figure>{chart}{caption}</figure>"]
+
+
+def _source(models: dict[str, Told]) -> str:
+    calculated = any((told.found.get("timing") or {}).get("source") == "simulated" for told in models.values())
+    return "both as the target is modelled" if calculated else "both measured on this target with its threads"
 
 
 def rate(macs_per_s: float) -> str:

@@ -164,12 +164,14 @@ def _layers(named: Mapping[str, Told]) -> str:
     parts = []
     for name in others:
         pairs = sorted(matched(named[first].layers, named[name].layers), key=lambda pair: -abs(pair.change_ms))
-        if not pairs:
+        if not any(pair.both for pair in pairs):
+            if pairs:
+                parts.append(f"<p>No layer of {escape(name)} has the name of one of {escape(first)}’s.</p>")
             continue
         said = (
             f"<p>{sum(pair.both for pair in pairs)} layers have the same name in both; "
-            f"{sum(pair.after is None for pair in pairs)} are only in {escape(first)}, "
-            f"{sum(pair.before is None for pair in pairs)} only in {escape(name)}. "
+            f"{escape(first)} alone has {sum(pair.after is None for pair in pairs)}, "
+            f"{escape(name)} alone {sum(pair.before is None for pair in pairs)}. "
             "The largest differences in time first.</p>"
         )
         more = f"<details><summary>{len(pairs) - _SHOWN} more</summary>{_pairs(pairs[_SHOWN:])}</details>"

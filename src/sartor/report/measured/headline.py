@@ -14,7 +14,7 @@ _AT_THE_ROOF = 1.05
 _SLOW = 1.08
 """Beyond this a machine's pace changed while it was measured; as ``measure.timing`` has it."""
 _HALF = 0.5
-_BOUND_BY = {"compute": "arithmetic", "memory": "memory", "overhead": "overhead"}
+_BY = {"compute": "arithmetic", "memory": "memory", "overhead": "overhead"}
 
 
 def headline(told: Told) -> str:
@@ -43,11 +43,9 @@ def _lead(told: Told) -> str:
     said = [f"<b>{escape(told.model)}</b> on {setting(found)}, {examples} at a time."]
     if told.layers:
         bounds = told.times(lambda layer: layer.bound)
-        parts = [
-            f"{units.percent(ms / told.layers_ms)} by {_BOUND_BY.get(name, escape(name))}"
-            for name, ms in bounds.items()
-        ]
-        said.append(f"Of its time, {listed(parts)} is bound.")
+        shares = {_BY.get(name, escape(name)): ms / told.layers_ms for name, ms in bounds.items()}
+        parts = [f"{name} {units.percent(share)}" for name, share in shares.items()]
+        said.append(f"What bounds its time: {listed(parts)}.")
         slow = sorted(told.layers, key=lambda layer: -layer.time_ms)
         half, spent = 0, 0.0
         while half < len(slow) and spent < _HALF * told.layers_ms:
@@ -89,8 +87,9 @@ def interval(found: Mapping[str, Any]) -> str:
 def _reached(told: Told) -> str:
     if not told.found["latency_ms"]:
         return ""
-    said = rate(1e3 * told.found["macs"] / told.found["latency_ms"])
-    return f"{said}, {units.percent(told.efficiency)} of the peak" if told.efficiency else said
+    reached = 1e3 * told.found["macs"] / told.found["latency_ms"]
+    of = f", {units.percent(reached / told.roof.peak_macs_per_s)} of the peak" if told.roof else ""
+    return rate(reached) + of
 
 
 def _planned(found: Mapping[str, Any]) -> str:

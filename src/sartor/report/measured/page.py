@@ -56,9 +56,8 @@ def measured_html(found: Mapping[str, Any]) -> str:
     else:
         one = Told(found)
         body, name = _one(one, drawn), one.name
-    page = f"<style>{STYLE}</style>\n{body}"
     code = f"{scripts(drawn.figures)}\n<script>{SCRIPT}</script>"
-    return document(escape(name), page, sections, f"Measured by Sartor {escape(__version__)}.", code)
+    return document(escape(name), body, sections, f"Measured by Sartor {escape(__version__)}.", code, STYLE)
 
 
 def _one(told: Told, drawn: Drawn) -> str:

@@ -20,6 +20,8 @@ from sartor.report.measured.told import BOUNDS, Drawn, Told
 from sartor.report.page import section, table
 
 _WORST = 6
+_APART = 0.1
+"""Share by which the layers' sum may differ from the whole network; beyond it the machine changed."""
 
 
 def waterline(told: Told, drawn: Drawn) -> str:
@@ -54,9 +56,12 @@ def _formula(told: Told, name: str) -> str:
     whose = f"<b>{escape(name)}</b>: " if name else ""
     macs = sum(layer.macs for layer in told.layers)
     product = f"({rate(told.roof.peak_macs_per_s)} × {units.percent(told.efficiency)})"
+    apart = told.layers_ms / told.found["latency_ms"] if told.found["latency_ms"] else 1.0
+    changed = " They were measured one after the other, on a machine that changed."
+    doubt = changed if abs(apart - 1) > _APART else ""
     return (
         f"<p>{whose}{macs_of(macs)} / {product} = {units.ms(told.layers_ms)}, the sum of the layers; "
-        f"the whole network takes {units.ms(told.found['latency_ms'])}.</p>"
+        f"the whole network takes {units.ms(told.found['latency_ms'])}.{doubt}</p>"
     )
 
 

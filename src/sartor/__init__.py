@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sartor.compress.prune import prune
     from sartor.data import open_data
     from sartor.errors import BudgetError, InputError, SartorError, Stopped
+    from sartor.measure.compare import compare_models
     from sartor.measure.model import measure_model
     from sartor.models.elastic import elastify
     from sartor.recipes.fit import fit
@@ -39,6 +40,7 @@ __all__ = [
     "SartorError",
     "Stopped",
     "__version__",
+    "compare_models",
     "elastify",
     "fit",
     "measure_model",
@@ -54,6 +56,7 @@ _HOME = {
     "Run": "sartor.recipes.run",
     "SartorError": "sartor.errors",
     "Stopped": "sartor.errors",
+    "compare_models": "sartor.measure.compare",
     "elastify": "sartor.models.elastic",
     "fit": "sartor.recipes.fit",
     "measure_model": "sartor.measure.model",

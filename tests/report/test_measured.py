@@ -291,6 +291,8 @@ def test_a_page_has_its_place_or_says_why_not(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "nowhere").exists(), "a mistyped folder is not made"
     with pytest.raises(InputError, match="is a folder"):
         write_measured(tmp_path, found())
+    with pytest.raises(WriteError, match=r"cannot write /proc/page.html"):
+        write_measured(Path("/proc/page.html"), found())  # nobody can, root neither
     page = tmp_path / "page.html"
     write_measured(page, found())
     before = page.read_text()

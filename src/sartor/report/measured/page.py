@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from sartor import __version__
-from sartor.disk import write_atomic
+from sartor.disk import explain, write_atomic
 from sartor.errors import InputError
 from sartor.report.document import document
 from sartor.report.measured.compared import compared
@@ -29,12 +30,16 @@ _SEVERAL = ("totals", "time", "differences", "roofline", "efficiency", "layers",
 
 
 def check_place(path: Path) -> None:
-    """Raises InputError where a page cannot be written to ``path``: before anything is measured, not after."""
+    """Raises InputError or WriteError where no page can be written to ``path``: before anything is measured."""
     folder = path.parent
     if path.is_dir():
         raise InputError(f"{path} is a folder: --html takes the name of a file")
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} to write {path.name} into: make it, or choose another --html")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise explain(error, path, "--html") from error
 
 
 def write_measured(path: Path, found: Mapping[str, Any]) -> None:

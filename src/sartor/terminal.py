@@ -138,8 +138,8 @@ def print_compared(found: Mapping[str, Any], as_json: bool) -> None:
         rows.add_row(name.removesuffix("_bytes").removesuffix("_ms").replace("_", " "), *cells)
     print_rich(rows)
     for ratio in ratios:
-        if ratio["latency_ci"]:
-            low, high = ratio["latency_ci"]
+        low, high = ratio["latency_ci"] or (0, 0)
+        if low < high:
             print(f"{ratio['model']} takes between {low:.3f} and {high:.3f} of the time of {models[0]['model']}")
     for model in models:
         _print_pace(model)

@@ -64,16 +64,15 @@ def _named(models: Sequence[Told]) -> dict[str, Told]:
 
 
 def _headline(named: Mapping[str, Told], ratios: Sequence[Mapping[str, Any]]) -> str:
-    first, *others = named
+    (first, one), *_ = named.items()
+    others = [name for name in named if name != first]
     said = [_beside(name, ratio, first) for name, ratio in zip(others, ratios, strict=True)]
-    fair = (
-        "Predicted from one profile."
-        if next(iter(named.values())).predicted
-        else "Timed in turns, call by call, so that a slow minute hit all of them alike."
-    )
+    fair = "Timed in turns, so that a slow minute hit all of them alike."
+    if one.predicted or one.calculated:
+        fair = "Predicted from one profile." if one.predicted else "Calculated by a model of the machine."
     title = f"{listed(said)}."
-    where = setting(next(iter(named.values())).found)
-    lead = f"On {where}. {fair} A ratio’s interval goes from end to end of both medians’."
+    ends = "" if one.calculated else " A ratio’s interval goes from end to end of both networks’."
+    lead = f"On {setting(one.found)}. {fair}{ends}"
     return (
         f"<section class=result id=result>{banners(list(named.values()))}<h1 class=long>{title}</h1>"
         f"<p class=lead>{lead}</p></section>"
@@ -98,7 +97,7 @@ def _totals(named: Mapping[str, Told], ratios: Sequence[Mapping[str, Any]]) -> s
             continue
         cells = [label]
         for number, (value, told) in enumerate(zip(values, named.values(), strict=True)):
-            below = f"<br><span class=quiet>{interval(told.found)}</span>" if key == "latency_ms" else ""
+            below = f"<br><span class=quiet>{interval(told)}</span>" if key == "latency_ms" else ""
             cells.append("–" if value is None else f"<b>{write(value)}</b>{below}")
             if number:
                 cells.append(_ratio(ratios[number - 1], key))

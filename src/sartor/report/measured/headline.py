@@ -32,7 +32,7 @@ def _title(told: Told) -> str:
         return f"{whole}."
     times = told.found["latency_ms"] / told.least_ms
     if times <= _AT_THE_ROOF:
-        return f"{whole}: the machine can do no better."
+        return f"{whole}: that is the machine’s roof."
     return f"{whole}, {times:.1f} times what the machine’s roof allows."
 
 
@@ -67,7 +67,7 @@ def _facts(told: Told) -> str:
     cells = [
         ("parameters", units.count(found["params"]), ""),
         ("multiply-adds", units.count(found["macs"]), _reached(told)),
-        ("latency", units.ms(found["latency_ms"]), interval(found)),
+        ("latency", units.ms(found["latency_ms"]), interval(told)),
         ("peak activation memory", units.size(found["peak_activation_bytes"]), _planned(found)),
         ("file size", units.size(found["size_bytes"]), ""),
     ]
@@ -78,9 +78,11 @@ def _facts(told: Told) -> str:
     return f"<dl class=facts>{items}</dl>"
 
 
-def interval(found: Mapping[str, Any]) -> str:
+def interval(told: Told) -> str:
     """The interval of the median, as text."""
-    low, high = found["latency_ci_ms"]
+    if told.calculated:
+        return "calculated"
+    low, high = told.found["latency_ci_ms"]
     return f"95% interval {units.significant(low)} to {units.ms(high)}"
 
 

@@ -52,7 +52,7 @@ def _timing(found: Mapping[str, Any]) -> str:
             f"predicted, {units.percent(found['known'])} of it from parts that were timed" if "known" in found else ""
         )
     if timing.get("source", "measured") != "measured":
-        return escape(str(timing["source"]))
+        return "calculated by a model of the machine"
     clock = f", {timing['cpu_mhz']:,.0f} MHz" if timing.get("cpu_mhz") else ""
     calls = f"median of {timing['n']:,} calls after {timing['warmup']:,} to warm up"
     return f"{calls}; 95th percentile {units.ms(timing['p95_ms'])}; load {timing['load']:.1f}{clock}"

@@ -55,7 +55,7 @@ def roofline_parts(models: dict[str, Told], drawn: Drawn, place: str) -> list[st
 
 
 def _source(models: dict[str, Told]) -> str:
-    calculated = any((told.found.get("timing") or {}).get("source") == "simulated" for told in models.values())
+    calculated = any(told.calculated for told in models.values())
     return "both as the target is modelled" if calculated else "both measured on this target with its threads"
 
 

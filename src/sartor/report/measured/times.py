@@ -13,7 +13,10 @@ from sartor.report.page import section
 
 _MOST = len(CURVE_COLOURS)
 REST = "the rest"
-_ORDER = {"legend": {**layout_of()["legend"], "traceorder": "normal"}}
+_LOOK = {
+    "legend": {**layout_of()["legend"], "traceorder": "normal"},
+    "uniformtext": {"minsize": 10, "mode": "hide"},
+}
 
 
 def times(models: Mapping[str, Told], drawn: Drawn) -> str:
@@ -80,4 +83,4 @@ def stacked(models: Mapping[str, Told], of: Callable[[Layer], str], colours: Map
                 }
             )
     across, up = axis_of("milliseconds", rangemode="tozero"), axis_of(None, autorange="reversed", showgrid=False)
-    return {"data": traces, "layout": layout_of(xaxis=across, yaxis=up, barmode="stack", bargap=0.35, **_ORDER)}
+    return {"data": traces, "layout": layout_of(xaxis=across, yaxis=up, barmode="stack", bargap=0.35, **_LOOK)}

@@ -52,6 +52,11 @@ class Told:
     def predicted(self) -> bool:
         return "known" in self.found
 
+    @property
+    def calculated(self) -> bool:
+        """By a model of the machine, so that it is the same each time."""
+        return (self.found.get("timing") or {}).get("source") == "simulated"
+
     @cached_property
     def layers_ms(self) -> float:
         return sum(layer.time_ms for layer in self.layers)

@@ -100,7 +100,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no text, or a number of too many digits
+    except (OSError, ValueError, RecursionError) as error:  # no JSON, no text, or a number of too many digits
         raise InputError(f"{path} cannot be read as JSON ({error})") from error
 
 

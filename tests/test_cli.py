@@ -327,6 +327,22 @@ def test_measure(small_run: Path) -> None:
     assert_one_line(run("measure", "no-such-model.onnx"), 2, "no-such-model.onnx")
 
 
+def test_measure_side_by_side_and_as_a_page(small_run: Path, tmp_path: Path) -> None:
+    fast, slow = (small_run / "models" / name for name in ("fast", "slow"))
+    page, target = tmp_path / "page.html", ("--target", "systolic:8x8")
+    printed = run("measure", fast, slow, *target, "--html", page).stdout
+    assert "of the first" in printed
+    assert f"page:    {page}" in printed
+    assert "Side by side" in page.read_text()
+    found = json.loads(run("measure", fast, *target, "--json", "--html", page).stdout)
+    assert found["memory_plan"]["arena_bytes"] == found["planned_activation_bytes"]
+    assert "Where activations live" in page.read_text()
+    lost = run("measure", fast, *target, "--html", tmp_path / "nowhere" / "page.html")
+    assert_one_line(lost, 2, "nowhere", "make it")
+    assert lost.stdout == "", "told before anything is measured"
+    assert_one_line(run("measure", fast, slow, "--cuts"), 2, "--cuts is of one model")
+
+
 # --- the whole tool ---------------------------------------------------------------------------------------------------
 
 FIT = ("fit", "digits", "--time", "40s", "--max-latency", "1ms")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sartor.data import open_data
     from sartor.errors import BudgetError, InputError, SartorError, Stopped
     from sartor.measure import Measure
+    from sartor.measure.compare import compare_models
     from sartor.measure.model import measure_model
     from sartor.models.elastic import elastify
     from sartor.recipes.fit import fit
@@ -42,6 +43,7 @@ __all__ = [
     "SartorError",
     "Stopped",
     "__version__",
+    "compare_models",
     "elastify",
     "fit",
     "measure",
@@ -58,6 +60,7 @@ _HOME = {
     "Run": "sartor.recipes.run",
     "SartorError": "sartor.errors",
     "Stopped": "sartor.errors",
+    "compare_models": "sartor.measure.compare",
     "elastify": "sartor.models.elastic",
     "fit": "sartor.recipes.fit",
     "measure_model": "sartor.measure.model",

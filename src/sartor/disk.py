@@ -20,16 +20,16 @@ from typing import Any
 from sartor.errors import InputError, WriteError
 
 
-def explain(error: OSError, path: Path) -> WriteError:
-    """What kept ``path`` from being written, and the fix, in one line."""
+def explain(error: OSError, path: Path, option: str = "--out") -> WriteError:
+    """What kept ``path``, which ``option`` gave, from being written, and the fix, in one line."""
     reasons = {
         errno.ENOSPC: "the disk is full: free some space and run the same command again",
         errno.EDQUOT: "your disk quota is used up: free some space and run the same command again",
-        errno.EACCES: "no write permission: choose another --out or fix the permissions",
-        errno.EPERM: "no write permission: choose another --out or fix the permissions",
-        errno.EROFS: "the file system is read-only: choose another --out",
-        errno.ENOTDIR: "a part of this path is a file: choose another --out",
-        errno.EEXIST: "a file stands where a folder is needed: choose another --out",
+        errno.EACCES: f"no write permission: choose another {option} or fix the permissions",
+        errno.EPERM: f"no write permission: choose another {option} or fix the permissions",
+        errno.EROFS: f"the file system is read-only: choose another {option}",
+        errno.ENOTDIR: f"a part of this path is a file: choose another {option}",
+        errno.EEXIST: f"a file stands where a folder is needed: choose another {option}",
     }
     return WriteError(f"cannot write {path}: {reasons.get(error.errno or 0, error.strerror or error)}")
 
@@ -100,11 +100,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: no JSON, no text, or a number of too many digits
+    except (OSError, ValueError, RecursionError) as error:  # no JSON, no text, or a number of too many digits
         raise InputError(f"{path} cannot be read as JSON ({error})") from error
 
 

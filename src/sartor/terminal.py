@@ -116,12 +116,43 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
         print(f"{'':16} as it was timed before: --fresh times it anew")
     if "lint" in measured:
         print_lint(measured["lint"])
+    _print_pace(measured)
+
+
+def _print_pace(measured: Mapping[str, Any]) -> None:
+    """What makes times less than they look."""
     timing = measured.get("timing", {})
     if timing.get("disturbed"):
         print("the machine never came to rest: measure again when it is quiet")
     if timing and not 1 / STEADY <= timing["drift"] <= STEADY:
         change = "slower" if timing["drift"] > 1 else "faster"
         print(f"the machine became {abs(timing['drift'] - 1):.0%} {change} on the way: it throttles, or is shared")
+
+
+def print_compared(found: Mapping[str, Any], as_json: bool) -> None:
+    """Networks side by side: what each takes, and how much that is of the first's."""
+    if as_json:
+        print_json(found)
+        return
+    from sartor.report import units
+
+    models, ratios = found["models"], found["ratios"]
+    write = {"latency_ms": units.ms, "params": units.count, "macs": units.count, "elementwise": units.count}
+    heads = [head for model in models[1:] for head in (model["model"], "of the first")]
+    rows = table("", models[0]["model"], *heads)
+    for name in (name for name in ratios[0] if name in models[0] and name != "model"):
+        cells = [write.get(name, units.size)(models[0][name])]
+        for model, ratio in zip(models[1:], ratios, strict=True):
+            share = "–" if ratio[name] is None else f"{ratio[name]:.3f}"
+            cells += [write.get(name, units.size)(model[name]), share]
+        rows.add_row(name.removesuffix("_bytes").removesuffix("_ms").replace("_", " "), *cells)
+    print_rich(rows)
+    for ratio in ratios:
+        low, high = ratio["latency_ci"] or (0, 0)
+        if low < high:
+            print(f"{ratio['model']} takes between {low:.3f} and {high:.3f} of the time of {models[0]['model']}")
+    for model in models:
+        _print_pace(model)
 
 
 def _print_layers(measured: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,9 +15,12 @@ from sartor.errors import InputError
 
 @app.command()
 def measure(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="timm:NAME, an .onnx file, a model folder, or file.py:function."),
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="timm:NAME, an .onnx file, a model folder, or file.py:function. Several are compared.",
+        ),
     ],
     target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the file.")] = "onnxruntime",
     threads: Threads = 1,
@@ -32,14 +35,19 @@ def measure(
         bool,
         typer.Option("--lint", help="Also: sizes and layers that sit badly on the target, and what measured faster."),
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with roofline, efficiency, layers and memory.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Count and time a network, layer by layer: parameters, MACs, memory, latency.
+    """Count and time a network, layer by layer: parameters, MACs, memory, latency. Several, side by side.
 
     \b
     Examples:
       sartor measure timm:resnet18 --json
+      sartor measure timm:resnet18 --html resnet18.html
+      sartor measure timm:resnet18 timm:mobilenetv3_large_100 --html both.html
       sartor measure timm:swin_tiny_patch4_window7_224 --cuts
       sartor measure model/ --threads 2
       sartor measure nets.py:small --runs 1000
@@ -47,35 +55,40 @@ def measure(
       sartor measure nets.py:small --lint
     """
     if cuts:
-        if (target, threads, runs, batch, latency_model, fresh, lint) != (
-            "onnxruntime",
-            1,
-            200,
-            None,
-            None,
-            False,
-            False,
-        ):
+        given = (target, threads, runs, batch, latency_model, fresh, lint)
+        if given != ("onnxruntime", 1, 200, None, None, False, False):
             raise InputError(
                 "--cuts times nothing: leave out --target, --threads, --runs, --batch, --latency-model, --fresh, --lint"
             )
+        if len(models) > 1 or html:
+            raise InputError("--cuts is of one model, and has no page: leave out the others, and --html")
         from sartor.measure.cuts import possible_cuts
 
-        terminal.print_cuts(possible_cuts(model), as_json)
+        terminal.print_cuts(possible_cuts(models[0]), as_json)
         return
-    from sartor.measure.model import measure_model
+    if html:
+        from sartor.report.measured.page import check_place, write_measured
 
-    measured = measure_model(
-        model,
-        target=target,
-        threads=threads,
-        runs=runs,
-        batch=batch,
-        latency_model=latency_model,
-        fresh=fresh,
-        lint=lint,
-    )
-    terminal.print_measured(measured, as_json)
+        check_place(html)
+    settings: dict[str, Any] = {
+        "target": target, "threads": threads, "runs": runs, "batch": batch, "latency_model": latency_model,
+    }  # fmt: skip
+    if len(models) > 1:
+        if lint:
+            raise InputError("--lint is of one model: leave out the others")
+        from sartor.measure.compare import compare_models
+
+        found = compare_models(models, **settings)
+        terminal.print_compared(found, as_json)
+    else:
+        from sartor.measure.model import measure_model
+
+        found = measure_model(models[0], **settings, fresh=fresh, lint=lint, memory_plan=html is not None)
+        terminal.print_measured(found, as_json)
+    if html:
+        write_measured(html, found)
+        if not as_json:
+            print(f"page:    {html}")
 
 
 @app.command("profile-device")

@@ -1,34 +1,35 @@
-"""Everything there is to say about one model before any work: size, cost, memory, latency, layer by layer."""
+"""Everything there is to say about a model before any work: size, cost, memory, latency, layer by layer."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from sartor.errors import InputError
-from sartor.graph.capture import Inputs, arguments
-from sartor.measure.counts import Counts, counts_of
+from sartor.graph.capture import Inputs
 from sartor.measure.device import versions
 from sartor.measure.energy.energy import energy
 from sartor.measure.feeds import inputs as inputs_of
-from sartor.measure.file_of import exported, exported_with, onnx_file
-from sartor.measure.graph_counts import graph_counts
 from sartor.measure.kept import kept
+from sartor.measure.layers.layer import Roof
 from sartor.measure.layers.measured import explained
 from sartor.measure.lint.lint import lint_model
+from sartor.measure.plan.buffers_of import buffers_of
 from sartor.measure.plan.onnx_file import plan_file
+from sartor.measure.subject import Subject, images_of, subject
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
 from sartor.measure.targets.target import Bounded, Patching, Target, device_of, memory_of
-from sartor.measure.trial import admit
-from sartor.measure.units.model import LatencyModel, read_latency_model
+from sartor.measure.timing import Latency
+from sartor.measure.units.model import LatencyModel, Predicted, read_latency_model
+
+Timed = dict[str, Any]
+"""``latency`` and ``details``: what stands before the counts in a report, and what after; what ``kept`` adds."""
 
 
 def measure_model(
@@ -42,6 +43,7 @@ def measure_model(
     latency_model: str | Path | None = None,
     fresh: bool = False,
     lint: bool = False,
+    memory_plan: bool = False,
 ) -> dict[str, Any]:
     """Measure ``model``; a JSON-able dict, what ``sartor measure --json`` prints. ``sartor.measure`` calls this.
 
@@ -69,109 +71,74 @@ def measure_model(
     fits adds misfits: what is too large; a microcontroller also patches: None, or what running stretches patch by patch
     makes of activations that are too large (peak_activation_bytes, overhead in MACs, latency_ms, fits, cuts).
     With ``lint``: lint, what :func:`sartor.measure.lint.lint.lint_model` found, which takes some minutes.
+    With ``memory_plan``: memory_plan, :func:`sartor.measure.plan.buffers_of.buffers_of`.
     Raises InputError when the model cannot be found, built, exported or run.
     """
     if lint and latency_model is not None:
         raise InputError("what is linted is timed: leave out --latency-model or --lint")
-    runner = open_target(target, threads)
-    predicting = None if latency_model is None else read_latency_model(latency_model, target, threads)
-    if batch is not None and batch < 1:
-        raise InputError(f"a batch holds one example at least, not {batch}")
-    with _subject(model, inputs, batch) as found:
-        if predicting is None:
-            timed = _timed(found.file, runner=runner, runs=runs, batch=found.batch, fresh=fresh)
-        elif found.batch > 1:
-            raise InputError("a latency model predicts one example at a time: leave out --batch")
+    runner, predicting = _opened(target, threads, latency_model, batch)
+    with subject(model, inputs, batch) as found:
+        if predicting is not None:
+            (timed,) = _predicted([found], runner, predicting)
+        elif isinstance(runner, Local):
+            timed = kept(
+                found.file, runner, lambda: _timed(found, runner, runs), runs=runs, batch=found.batch, fresh=fresh
+            )
         else:
-            timed = _predicted(found.file, runner=runner, model=predicting)
-        report = _report(found, runner, timed)
+            timed = {**_timed(found, runner, runs)[0], "cached": False}
+        report = _report(found, runner, timed, memory_plan)
     if lint:
-        images = _images(inputs) if isinstance(model, nn.Module) and inputs is not None else None
+        images = images_of(inputs) if isinstance(model, nn.Module) and inputs is not None else None
         shape = None if images is None else (images.shape[1], images.shape[2], images.shape[3])
         named = model if isinstance(model, nn.Module) else str(model)
         report["lint"] = lint_model(named, shape, target=target, threads=threads)
     return report
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What is measured: its name, the file that is timed, what was counted of it, and how many examples a call has."""
+def measure_models(
+    models: Sequence[str | Path],
+    *,
+    target: str = "onnxruntime",
+    threads: int = 1,
+    runs: int = 200,
+    batch: int | None = None,
+    latency_model: str | Path | None = None,
+    memory_plan: bool = False,
+) -> list[dict[str, Any]]:
+    """As :func:`measure_model` of each of ``models``, timed anew in interleaved rounds, so that the ratios are fair.
 
-    name: str
-    file: Path
-    counted: Counts
-    batch: int
-
-
-@contextlib.contextmanager
-def _subject(model: str | Path | nn.Module, inputs: Inputs | None, batch: int | None) -> Iterator[_Subject]:
-    """A module's file is gone afterwards."""
-    if not isinstance(model, (str, Path, nn.Module)):
-        raise InputError(f"a model is its name, a file or an nn.Module, not {type(model).__name__}")
-    file = None if isinstance(model, nn.Module) else onnx_file(str(model))
-    if file is not None:
-        if inputs is not None:
-            raise InputError(f"{file} has inputs of its own: leave out the example")
-        admit(file)  # what is counted below is counted by running it
-        yield _Subject(str(model), file, graph_counts(file), batch or 1)
-        return
-    name, module, example = _opened(model, inputs)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        images = _images(example)
-        if images is None:
-            if (batch or 1) > 1:
-                raise InputError(
-                    f"{name} is timed with inputs of the example's own sizes: leave out the batch, "
-                    f"or give an example of {batch} rows"
-                )
-            counted = counts_of(module, example)  # first: it says best why a module does not take an example
-            yield _Subject(name, exported_with(module, example, file), counted, 1)
-            return
-        rows = batch or len(images)
-        counted = counts_of(module, images[:1], f"images of {tuple(images.shape[1:])}")
-        yield _Subject(name, _image_file(module, images, rows, file), counted, rows)
+    Raises InputError also where their examples are of several batches: give one then.
+    """
+    runner, predicting = _opened(target, threads, latency_model, batch)
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(subject(model, None, batch)) for model in models]
+        if predicting is not None:
+            timed = _predicted(found, runner, predicting)
+        else:
+            rows = {one.batch for one in found}
+            if len(rows) > 1:
+                raise InputError("the examples of these models are of several batches: give one with --batch")
+            latencies = runner.latencies([one.file for one in found], runs=runs, batch=rows.pop())
+            timed, under = [], None
+            for one, latency in zip(found, latencies, strict=True):
+                told, under = _told(one, runner, latency, under)  # one machine has one roof
+                timed.append(told)
+        return [_report(one, runner, said, memory_plan) for one, said in zip(found, timed, strict=True)]
 
 
-def _opened(model: str | Path | nn.Module, inputs: Inputs | None) -> tuple[str, nn.Module, Inputs]:
-    if isinstance(model, nn.Module):
-        if inputs is None:
-            raise InputError(f"what {type(model).__name__} is called with must be told: give example inputs")
-        return type(model).__name__, model, inputs
-    # Imported late: a bare .onnx file needs no models.
-    from sartor.models.zoo import open_model
-
-    with torch.random.fork_rng(devices=[]):  # the same numbers for the same model each time, and nobody else's draws
-        torch.manual_seed(0)
-        opened = open_model(str(model))
-    return str(model), opened.module, opened.inputs if inputs is None else inputs
+def _opened(
+    target: str, threads: int, latency_model: str | Path | None, batch: int | None
+) -> tuple[Target, LatencyModel | None]:
+    if batch is not None and batch < 1:
+        raise InputError(f"a batch holds one example at least, not {batch}")
+    runner = open_target(target, threads)
+    return runner, None if latency_model is None else read_latency_model(latency_model, target, threads)
 
 
-def _images(example: Inputs) -> torch.Tensor | None:
-    """The images, where ``example`` is one batch of them and nothing else. Raises InputError for an empty example."""
-    args, kwargs = arguments(example)
-    values = (*args, *kwargs.values())
-    if any(isinstance(value, torch.Tensor) and not value.numel() for value in values):
-        raise InputError("an example input is empty: give one of the sizes that the model is called with")
-    first = values[0] if len(values) == 1 else None
-    images = isinstance(first, torch.Tensor) and first.dim() == 4 and first.dtype == torch.float32
-    return first if images else None
-
-
-def _image_file(module: nn.Module, images: torch.Tensor, rows: int, file: Path) -> Path:
-    """With any batch; where a network returns more than one tensor, or takes one image only, with that."""
-    channels, height, width = images.shape[1:]
-    try:
-        return exported(module, (channels, height, width), file)
-    except InputError:
-        if rows > 1:
-            raise
-        return exported_with(module, images[:1], file)
-
-
-def _report(found: _Subject, runner: Target, timed: dict[str, Any]) -> dict[str, Any]:
+def _report(found: Subject, runner: Target, timed: Timed, memory_plan: bool) -> dict[str, Any]:
     file, counted = found.file, found.counted
     fed = list(inputs_of(file))
+    plan = buffers_of(file) if memory_plan else None
     return {
         "model": found.name,
         "params": counted.params,
@@ -183,7 +150,7 @@ def _report(found: _Subject, runner: Target, timed: dict[str, Any]) -> dict[str,
         "weight_bytes": counted.weight_bytes,
         "unknown": list(counted.unknown),
         "peak_activation_bytes": memory_of(runner, file),
-        "planned_activation_bytes": plan_file(file).arena_bytes,
+        "planned_activation_bytes": plan["arena_bytes"] if plan else plan_file(file).arena_bytes,
         **timed["latency"],
         **{name: timed[name] for name in ("cached", "timed_at", "not_kept") if name in timed},
         "size_bytes": file.stat().st_size,
@@ -193,52 +160,53 @@ def _report(found: _Subject, runner: Target, timed: dict[str, Any]) -> dict[str,
         **timed["details"],
         **({"misfits": runner.misfits(file)} if isinstance(runner, Bounded) else {}),
         **({"patches": runner.patched(file)} if isinstance(runner, Patching) else {}),
+        **({"memory_plan": plan} if plan else {}),
         "device": device_of(runner),
         "versions": versions(),
     }
 
 
-def _timed(file: Path, *, runner: Target, runs: int, batch: int, fresh: bool) -> dict[str, Any]:
-    """Now, or before, where that is kept: only what this machine really timed."""
-
-    def make() -> tuple[dict[str, Any], str | None]:
-        latency = runner.latency_ms(file, runs=runs, batch=batch)
-        found = {
-            "latency_ms": latency.median_ms,
-            "latency_p95_ms": latency.p95_ms,
-            "latency_ci_ms": list(latency.ci_ms),
-            "target": runner.name,
-            "threads": runner.threads,
-            "batch": batch,
-        }
-        timing = {**latency.to_dict(), "ci_ms": list(latency.ci_ms)}
-        doubt = "the machine's pace changed on the way" if latency.unsteady else None
-        doubt = "the machine never came to rest" if latency.disturbed else doubt
-        details = {**_explained(file, runner), "timing": timing, "energy": energy(file, runner)}
-        return {"latency": found, "details": details}, doubt
-
-    if isinstance(runner, Local):
-        return kept(file, runner, make, runs=runs, batch=batch, fresh=fresh)
-    return {**make()[0], "cached": False}
+def _timed(found: Subject, runner: Target, runs: int) -> tuple[Timed, str | None]:
+    """Now, and why not to keep it."""
+    latency = runner.latency_ms(found.file, runs=runs, batch=found.batch)
+    doubt = "the machine's pace changed on the way" if latency.unsteady else None
+    doubt = "the machine never came to rest" if latency.disturbed else doubt
+    return _told(found, runner, latency, None)[0], doubt
 
 
-def _explained(file: Path, runner: Target) -> dict[str, Any]:
-    if isinstance(runner, Local) and runner.converts:
-        why = f"{runner.name} takes seconds to convert each file: its layers were not timed one by one"
-        return {"layers": [], "untold": why}
-    return explained(file, runner).to_dict()
-
-
-def _predicted(file: Path, *, runner: Target, model: LatencyModel) -> dict[str, dict[str, Any]]:
-    (said,) = model.predict([file])
-    found = {
-        "latency_ms": said.ms,
-        "latency_ci_ms": [said.low_ms, said.high_ms],
-        "known": said.known,
+def _told(found: Subject, runner: Target, latency: Latency, under: Roof | None) -> tuple[Timed, Roof | None]:
+    """What was timed, layer by layer; and the roof, which is measured where there is none yet."""
+    said = {
+        "latency_ms": latency.median_ms,
+        "latency_p95_ms": latency.p95_ms,
+        "latency_ci_ms": list(latency.ci_ms),
         "target": runner.name,
         "threads": runner.threads,
+        "batch": found.batch,
     }
-    return {
-        "latency": found,
-        "details": {"profile": dict(model.profile.device), "energy": energy(file, runner, run=False)},
-    }
+    if isinstance(runner, Local) and runner.converts:
+        why = f"{runner.name} takes seconds to convert each file: its layers were not timed one by one"
+        layers: dict[str, Any] = {"layers": [], "untold": why}
+    else:
+        parts = explained(found.file, runner, under=under)
+        under, layers = parts.roof, parts.to_dict()
+    timing = {**latency.to_dict(), "ci_ms": list(latency.ci_ms)}
+    return {"latency": said, "details": {**layers, "timing": timing, "energy": energy(found.file, runner)}}, under
+
+
+def _predicted(found: Sequence[Subject], runner: Target, model: LatencyModel) -> list[Timed]:
+    if any(one.batch > 1 for one in found):
+        raise InputError("a latency model predicts one example at a time: leave out --batch")
+
+    def told(one: Subject, said: Predicted) -> Timed:
+        latency = {
+            "latency_ms": said.ms,
+            "latency_ci_ms": [said.low_ms, said.high_ms],
+            "known": said.known,
+            "target": runner.name,
+            "threads": runner.threads,
+        }
+        profile = dict(model.profile.device)
+        return {"latency": latency, "details": {"profile": profile, "energy": energy(one.file, runner, run=False)}}
+
+    return [told(one, said) for one, said in zip(found, model.predict([one.file for one in found]), strict=True)]

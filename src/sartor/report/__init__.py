@@ -8,9 +8,10 @@ Everything here reads plain records and the JSON files of a run, and needs no to
     story.py       the comparison with the baselines, in sentences
     card.py        the model card
     figure.py      the front as an SVG picture
-    charts.py      the interactive charts, as Plotly figures
+    axes.py, charts.py      the interactive charts, as Plotly figures
     page.py        what the sections share; page_style.py and page_script.py: its looks
     headline.py, front.py, mistakes.py      the report's first half: the result
     evidence.py    its second half: how it came about
     html.py        the page
+    measured/      the page of what sartor measure found
 """

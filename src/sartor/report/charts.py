@@ -1,24 +1,21 @@
 """The report's interactive charts, as Plotly figures: plain JSON, drawn by plotly.js in page.js.
 
-Colours are CSS variables (``var(--fp32)``), resolved in the browser, so that one figure serves light and dark. Built as
-dicts rather than with plotly.graph_objects, which takes seconds to import; the tests hold them against its validators.
+Built as dicts rather than with plotly.graph_objects, which takes seconds to import; the tests hold them against its
+validators.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from sartor.records import Record
 from sartor.report import story, units
-from sartor.report.figure import log_ticks, steps
+from sartor.report.axes import INK, MUTED, Figure, axis_of, layout_of, log_axis_of, text_of
+from sartor.report.figure import steps
 from sartor.report.story import Point
 
-Figure = dict[str, Any]
-
-INK, MUTED, RULE, PAPER = "var(--ink)", "var(--muted)", "var(--rule)", "var(--paper)"
 SERIES = {"fp32": ("var(--fp32)", "circle"), "int8": ("var(--int8)", "diamond")}
 OTHER = ("var(--other)", "square")
 CURVE_COLOURS = ("var(--fp32)", "var(--int8)", "var(--other)", "var(--c4)", "var(--c5)", "var(--c6)")
@@ -38,53 +35,8 @@ COSTS = {
 """What the front may be drawn against: axis title and factor from the metric's unit to the axis's."""
 
 
-def _axis(title: str | None, **more: Any) -> Figure:
-    return {
-        "title": {"text": title, "font": {"size": 12, "color": MUTED}, "standoff": 12},
-        "gridcolor": RULE,
-        "linecolor": RULE,
-        "zeroline": False,
-        "tickfont": {"size": 12, "color": MUTED},
-        "automargin": True,
-        **more,
-    }
-
-
-def _log_axis(title: str, values: Sequence[float]) -> Figure:
-    low, high = min(values) / 1.2, max(values) * 1.3
-    ticks = log_ticks(low, high)
-    return _axis(
-        title,
-        type="log",
-        range=[math.log10(low), math.log10(high)],
-        tickvals=ticks,
-        ticktext=[units.significant(t) if t < 0.01 else units.plain(float(f"{t:.3g}")) for t in ticks],
-        showgrid=False,
-        ticks="outside",
-        tickcolor=RULE,
-    )
-
-
-def _layout(**more: Any) -> Figure:
-    return {
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 56, "r": 20, "t": 44, "b": 52},
-        "font": {"size": 13, "color": INK},
-        "hovermode": "closest",
-        "hoverlabel": {"bgcolor": PAPER, "bordercolor": RULE, "font": {"color": INK, "size": 13}, "align": "left"},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 13}},
-        **more,
-    }
-
-
-def _text(value: object) -> str:
-    """Text in a chart: Plotly reads a few HTML tags in it, so it is escaped like the page's."""
-    return escape(str(value), quote=False)
-
-
 def _member_hover(record: Record, metric: str, judged_n: int | None) -> str:
-    lines = [f"<b>{_text(record.name)}</b> · {_text(record.precision)}"]
+    lines = [f"<b>{text_of(record.name)}</b> · {text_of(record.precision)}"]
     for name, (label, _) in units.METRICS.items():
         if name in record.metrics:
             text = f"{label} {units.write(name, record.metrics[name])}"
@@ -118,7 +70,7 @@ def _precision(
     marks = {
         "type": "scatter",
         "mode": "markers",
-        "name": _text(kind),
+        "name": text_of(kind),
         "x": [p.latency_ms for p in dots],
         "y": [100 * p.accuracy for p in dots],
         "marker": {"color": colour, "symbol": symbol, "size": 10},
@@ -131,8 +83,8 @@ def _precision(
 
 def _baselines(points: Sequence[Point]) -> Figure:
     hover = [
-        f"<b>{_text(p.name)}</b><br>{units.percent(p.accuracy)} in {units.ms(p.latency_ms)}"
-        + (f"<br>{_text(p.note)}" if p.note else "")
+        f"<b>{text_of(p.name)}</b><br>{units.percent(p.accuracy)} in {units.ms(p.latency_ms)}"
+        + (f"<br>{text_of(p.note)}" if p.note else "")
         for p in points
     ]
     named = len(points) <= MAX_LABELS
@@ -145,7 +97,7 @@ def _baselines(points: Sequence[Point]) -> Figure:
         "x": [p.latency_ms for p in points],
         "y": [100 * p.accuracy for p in points],
         "marker": {"color": MUTED, "symbol": "x-thin", "size": 9, "line": {"width": 2, "color": MUTED}},
-        "text": [f"{_text(p.label)}  " if p.latency_ms > far else f" {_text(p.label)}" for p in points],
+        "text": [f"{text_of(p.label)}  " if p.latency_ms > far else f" {text_of(p.label)}" for p in points],
         "textposition": ["middle left" if p.latency_ms > far else "middle right" for p in points],
         "textfont": {"size": 11, "color": MUTED},
         "customdata": hover,
@@ -185,7 +137,7 @@ def _budget_line(value: float, text: str) -> Figure:
                 "x": math.log10(value),
                 "y": 0,
                 "yref": "paper",
-                "text": _text(text),
+                "text": text_of(text),
                 "showarrow": False,
                 "xanchor": "right",
                 "yanchor": "bottom",
@@ -214,15 +166,15 @@ def front_figure(
         return None
     others = [b for b in baselines if b.latency_ms > 0] if cost == "latency_ms" else []
     spread = [r.metrics[cost] * factor for r in drawn] + [b.latency_ms for b in others]
-    axis = _log_axis(COSTS[cost][0], [*spread, *([limit * factor] if limit else [])])
+    axis = log_axis_of(COSTS[cost][0], [*spread, *([limit * factor] if limit else [])])
     end = 10 ** axis["range"][1]
     traces: list[Figure] = [_baselines(others)] if others else []
     for kind in sorted({r.precision for r in drawn}):
         traces += _precision(kind, [r for r in drawn if r.precision == kind], metric, cost, end, judged_n)
     traces += [_ring(r, metric, cost) for r in drawn if r.name == picked]
     marks = _budget_line(limit * factor, f"budget {units.limit(cost, limit)}") if limit else {}
-    accuracy = _axis(units.METRICS[metric][0], ticksuffix="%", nticks=8)
-    return {"data": traces, "layout": _layout(xaxis=axis, yaxis=accuracy, **marks)}
+    accuracy = axis_of(units.METRICS[metric][0], ticksuffix="%", nticks=8)
+    return {"data": traces, "layout": layout_of(xaxis=axis, yaxis=accuracy, **marks)}
 
 
 def search_figure(history: Sequence[Mapping[str, Any]]) -> Figure | None:
@@ -246,9 +198,9 @@ def search_figure(history: Sequence[Mapping[str, Any]]) -> Figure | None:
                     "hovertemplate": "%{y:.1f}% in %{x:.3g} ms<extra>" + label + "</extra>",
                 }
             )
-    axis = _log_axis("latency, ms", [h["latency_ms"] for h in points])
-    accuracy = _axis("validation accuracy, weights shared", ticksuffix="%", nticks=6)
-    return {"data": traces, "layout": _layout(xaxis=axis, yaxis=accuracy)}
+    axis = log_axis_of("latency, ms", [h["latency_ms"] for h in points])
+    accuracy = axis_of("validation accuracy, weights shared", ticksuffix="%", nticks=6)
+    return {"data": traces, "layout": layout_of(xaxis=axis, yaxis=accuracy)}
 
 
 def _thin(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -275,7 +227,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> Figure | None:
         return None
     heights = {"loss": 3.0, "accuracy_val": 3.0, "lr": 1.2}
     total, gap, top = sum(heights[k] for k in panels), 0.07, 1.0
-    layout = _layout(hovermode="x")
+    layout = layout_of(hovermode="x")
     traces: list[Figure] = []
     named: set[int] = set()
     for row, key in enumerate(panels, start=1):
@@ -283,9 +235,9 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> Figure | None:
         suffix = "" if row == 1 else str(row)
         title, factor = rows[key]
         ticks = {"nticks": 5} if key != "lr" else {"nticks": 3}
-        layout[f"yaxis{suffix}"] = _axis(title, domain=[max(0.0, top - height), top], **ticks)
+        layout[f"yaxis{suffix}"] = axis_of(title, domain=[max(0.0, top - height), top], **ticks)
         last = row == len(panels)
-        layout[f"xaxis{suffix}"] = _axis(
+        layout[f"xaxis{suffix}"] = axis_of(
             "minutes" if last else None,
             anchor=f"y{suffix}",
             showticklabels=last,
@@ -311,7 +263,7 @@ def _panel(curves: Sequence[Mapping[str, Any]], key: str, suffix: str, factor: f
             continue
         x = [round(p["seconds"] / 60, 4) for p in points]
         y = [float(f"{factor * p[key]:.6g}") for p in points]
-        name = _text(curve.get("name", f"curve {i + 1}"))
+        name = text_of(curve.get("name", f"curve {i + 1}"))
         colour = CURVE_COLOURS[i % len(CURVE_COLOURS)]
         common = {"type": "scatter", "x": x, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "legendgroup": str(i)}
         dash = "solid" if i < len(CURVE_COLOURS) else "dot"
@@ -348,7 +300,7 @@ def _panel(curves: Sequence[Mapping[str, Any]], key: str, suffix: str, factor: f
 def confusion_figure(matrix: Sequence[Sequence[float]], classes: Sequence[str]) -> Figure:
     """A heat map of row shares for many classes; few classes get an HTML table instead (see mistakes.py)."""
     shares = [[cell / (sum(row) or 1) for cell in row] for row in matrix]
-    names = [_text(c) for c in classes]
+    names = [text_of(c) for c in classes]
     heat = {
         "type": "heatmap",
         "z": shares,
@@ -359,5 +311,5 @@ def confusion_figure(matrix: Sequence[Sequence[float]], classes: Sequence[str]) 
         "showscale": False,
         "hovertemplate": "%{y} taken for %{x}: %{customdata} (%{z:.0%})<extra></extra>",
     }
-    y = _axis("true", autorange="reversed", showgrid=False)
-    return {"data": [heat], "layout": _layout(xaxis=_axis("predicted", showgrid=False), yaxis=y)}
+    y = axis_of("true", autorange="reversed", showgrid=False)
+    return {"data": [heat], "layout": layout_of(xaxis=axis_of("predicted", showgrid=False), yaxis=y)}

@@ -9,8 +9,9 @@ from sartor.report.page_style import STYLE
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 
 
-def document(name: str, body: str, sections: Sequence[str], footer: str, scripts: str = "") -> str:
-    """A page called ``name`` with links to those of ``sections`` that ``body`` has. All of it is HTML already."""
+def document(name: str, body: str, sections: Sequence[str], footer: str, scripts: str = "", style: str = "") -> str:
+    """A page called ``name`` with links to those of ``sections`` that ``body`` has, and with ``style`` after
+    the pages' own. All of it is HTML already."""
     links = "".join(f"<a href='#{part}'>{part}</a>" for part in sections if f"<section id={part}>" in body)
     return f"""<!doctype html>
 <html lang=en>
@@ -19,7 +20,7 @@ def document(name: str, body: str, sections: Sequence[str], footer: str, scripts
 <meta name=viewport content="width=device-width, initial-scale=1">
 <meta http-equiv=Content-Security-Policy content="{POLICY}">
 <title>Sartor · {name}</title>
-<style>{STYLE}</style>
+<style>{STYLE}{style}</style>
 </head>
 <body>
 <header class=top><div><b>Sartor</b> &nbsp;{name}</div><nav>{links}</nav></header>

@@ -7,7 +7,8 @@ from html import escape
 
 from sartor.records import FRONT_COLUMNS
 from sartor.report import charts, story, units
-from sartor.report.page import Page, precision_class, section, table
+from sartor.report.axes import Figure
+from sartor.report.page import Page, precision_class, section, switch, table
 
 _SHORT = {
     "accuracy_test": "test",
@@ -53,18 +54,13 @@ def _chart(page: Page, fallback: str) -> str:
     return f"<figure>{_switch(page, figures)}{place}<figcaption>{caption}</figcaption></figure>"
 
 
-def _switch(page: Page, figures: Mapping[str, charts.Figure]) -> str:
+def _switch(page: Page, figures: Mapping[str, Figure]) -> str:
     """Buttons that put another cost on the chart's axis; the figures they show are added to the page."""
     if len(figures) < 2:
         return ""
-    buttons = []
-    for i, (cost, figure) in enumerate(figures.items()):
-        page.figures[f"front-{cost}"] = figure
-        buttons.append(
-            f'<button type=button data-place=front-chart data-figure="front-{cost}" '
-            f"aria-pressed={'false' if i else 'true'}>{units.METRICS[cost][0]}</button>"
-        )
-    return f"<div class=switch role=group aria-label='Cost on the chart'>{''.join(buttons)}</div>"
+    page.figures |= {f"front-{cost}": figure for cost, figure in figures.items()}
+    labels = {f"front-{cost}": units.METRICS[cost][0] for cost in figures}
+    return switch("front", "Cost on the chart", labels)
 
 
 def _table(page: Page) -> str:

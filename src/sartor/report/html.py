@@ -6,7 +6,6 @@ It reads only the files of the run directory. A content security policy in the p
 
 from __future__ import annotations
 
-import json
 from html import escape
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from sartor.report.front import front
 from sartor.report.headline import headline
 from sartor.report.mistakes import mistakes
 from sartor.report.page import Page
-from sartor.report.page_script import SCRIPT
+from sartor.report.page_script import scripts
 
 _SECTIONS = ("front", "mistakes", "search", "tried", "time", "curves", "provenance")
 
@@ -54,7 +53,7 @@ def render(run: RunFiles) -> str:
         f"Written by Sartor {escape(str(run.info.get('sartor', '')))} from the files of\n"
         f"<code>{escape(run.path.name)}</code>."
     )
-    return document(name, body, _SECTIONS, footer, _scripts(page))
+    return document(name, body, _SECTIONS, footer, scripts(page.figures))
 
 
 def _picture(page: Page) -> str:
@@ -67,17 +66,4 @@ def _picture(page: Page) -> str:
         page.run.evidence.get("baselines") or (),
         picked=picked.name if picked else None,
         max_latency_ms=page.arguments.get("max_latency_ms"),
-    )
-
-
-def _scripts(page: Page) -> str:
-    if not page.figures:
-        return ""
-    from plotly.offline import get_plotlyjs
-
-    # "<" as \u003c: no text in the data can close the script element or open a comment.
-    figures = json.dumps(page.figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return (
-        f"<script>{get_plotlyjs()}</script>\n<script type=application/json id=figures>{figures}</script>\n"
-        f"<script>{SCRIPT}</script>"
     )

@@ -1,4 +1,4 @@
-"""What the report's sections share: the run being told, the figures asked for, and three pieces of markup."""
+"""What the report's sections share: the run being told, the figures asked for, and pieces of markup."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from sartor.report import charts, story
+from sartor.report.axes import Figure
 from sartor.report.files import RunFiles
 from sartor.report.story import Point
 
@@ -17,7 +18,7 @@ class Page:
     """The run, and the figures its sections have asked for (place in the page → Plotly figure)."""
 
     run: RunFiles
-    figures: dict[str, charts.Figure] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -47,10 +48,25 @@ class Page:
         classes = self.data.get("classes") or []
         return str(classes[label]) if isinstance(label, int) and 0 <= label < len(classes) else str(label)
 
-    def chart(self, place: str, figure: charts.Figure, css: str = "", fallback: str = "") -> str:
+    def chart(self, place: str, figure: Figure, css: str = "", fallback: str = "") -> str:
         """The place of a chart; ``fallback`` is shown where JavaScript does not run."""
         self.figures[place] = figure
-        return f'<div class="chart {css}" id="{place}-chart" data-figure="{place}">{fallback}</div>'
+        return chart(place, place, css, fallback)
+
+
+def chart(place: str, shown: str, css: str = "", fallback: str = "") -> str:
+    """The place of a chart, and the name of the figure that it shows first."""
+    return f'<div class="chart {css}" id="{place}-chart" data-figure="{shown}">{fallback}</div>'
+
+
+def switch(place: str, label: str, figures: Mapping[str, str]) -> str:
+    """Buttons that show one of several figures (name → text, the first is shown) in the chart of ``place``."""
+    buttons = [
+        f'<button type=button data-place={place}-chart data-figure="{name}" '
+        f"aria-pressed={'false' if i else 'true'}>{escape(text)}</button>"
+        for i, (name, text) in enumerate(figures.items())
+    ]
+    return f"<div class=switch role=group aria-label='{label}'>{''.join(buttons)}</div>"
 
 
 def precision_class(kind: str) -> str:

@@ -1,4 +1,11 @@
-"""The report's own JavaScript: draws the Plotly figures in the colours of the moment, switches the front's cost."""
+"""The report's own JavaScript: draws the Plotly figures in the colours of the moment, switches between figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from sartor.report.axes import Figure
 
 SCRIPT = """
 (() => {
@@ -37,3 +44,17 @@ SCRIPT = """
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => places.forEach(draw));
 })();
 """
+
+
+def scripts(figures: Mapping[str, Figure]) -> str:
+    """What draws ``figures`` in their places, with Plotly's library (MIT) inlined once; empty without figures."""
+    if not figures:
+        return ""
+    from plotly.offline import get_plotlyjs
+
+    # "<" as \u003c: no text in the data can close the script element or open a comment.
+    data = json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return (
+        f"<script>{get_plotlyjs()}</script>\n<script type=application/json id=figures>{data}</script>\n"
+        f"<script>{SCRIPT}</script>"
+    )

@@ -63,8 +63,9 @@ def schedule(
 ) -> Schedule:
     """Plan ``proto`` in its best order, and patch by patch where it does not fit ``limit`` bytes without.
 
-    Where no patches make it fit, those that come nearest; none where its input alone does not. ``named``: tensors at which a stretch may begin and end,
-    where not all; without ``limit`` nothing is cut. ``file`` names it in errors. Raises InputError.
+    Where no patches make it fit, those that come nearest; none where its input alone does not. ``named``: tensors at
+    which a stretch may begin and end, where not all; without ``limit`` nothing is cut. ``file`` names it in errors.
+    Raises InputError.
     """
     return _Search(proto, tensors(proto, file), limit, kernels, named).best()
 

@@ -113,7 +113,7 @@ def _narrow(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> set[str
     return narrow
 
 
-def _half(proto: onnx.ModelProto, values: dict[str, np.ndarray]) -> set[str]:
+def _half(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> set[str]:
     """Tensors of 16-bit floats."""
     weights = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _HALVES}
     return weights | {name for name, value in values.items() if value.dtype == np.float16}

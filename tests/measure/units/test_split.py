@@ -16,6 +16,7 @@ from sartor.export.onnx import export_onnx
 from sartor.measure.feeds import random_feeds
 from sartor.measure.file_of import onnx_of
 from sartor.measure.graph_counts import graph_counts
+from sartor.measure.runnable import optimised
 from sartor.measure.units.features import NAMES, features, kind
 from sartor.measure.units.split import Unit, units
 from sartor.models import build, input_shape
@@ -79,6 +80,10 @@ def test_an_8_bit_file_has_8_bit_units(tmp_path: Path) -> None:
         assert np.abs(found[name] - expected).max() <= 0.1 * np.abs(expected).max()  # a step or two of 8 bits
     kinds = [kind(unit) for unit in parts if unit.anchor == "Conv"]
     assert sum("int8" in name for name in kinds) > len(kinds) / 2
+    narrow = [unit for unit in parts if unit.anchor == "Conv" and "int8" in kind(unit)]
+    for unit in narrow:  # alone as in the network: with its weights in 8 bits the runtime has a kernel for it
+        onnx.save(unit.to_onnx(), tmp_path / "unit.onnx")
+        assert "QLinearConv" in {node.op_type for node in optimised(tmp_path / "unit.onnx").graph.node}
     assert sum(unit.macs for unit in parts) == graph_counts(tmp_path / "int8.onnx").macs
 
 

@@ -71,14 +71,16 @@ def test_images_are_counted_by_one_and_timed_as_many(tmp_path: Path) -> None:
     export_onnx(module, SHAPE, tmp_path / "model.onnx")
     file = sartor.measure(tmp_path / "model.onnx", runs=5)
     assert (file["params"], file["macs"]) == (report["params"], report["macs"])
-    assert list(file) == list(report)
+    assert {*file} ^ {*report} <= {"timed_at", "not_kept"}
 
 
 def test_what_the_verb_prints(tmp_path: Path) -> None:
     export_onnx(network(8), SHAPE, tmp_path / "model.onnx", draft=True)
     command = [sys.executable, "-m", "sartor.cli", "measure", str(tmp_path), "--json", "--runs", "5"]
     printed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert list(printed) == list(sartor.measure(str(tmp_path), runs=5))
+    perhaps = {"timed_at", "not_kept"}  # told where the machine was quiet, and where it was not
+    called = sartor.measure(str(tmp_path), runs=5)
+    assert [key for key in printed if key not in perhaps] == [key for key in called if key not in perhaps]
 
 
 def test_a_named_model_has_the_same_weights_each_time(tmp_path: Path) -> None:

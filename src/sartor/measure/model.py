@@ -122,7 +122,7 @@ def measure_models(
             timed, under = [], None
             for one, latency in zip(found, latencies, strict=True):
                 told, under = _told(one, runner, latency, under)  # one machine has one roof
-                timed.append(told)
+                timed.append({**told, "cached": False})
         return [_report(one, runner, said, memory_plan) for one, said in zip(found, timed, strict=True)]
 
 

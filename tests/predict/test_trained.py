@@ -3,27 +3,18 @@ table, and ``benchmarks/surrogates.py`` prints the same figures."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from conftest import PROJECT
+from conftest import benchmark
 
 
 @pytest.fixture(scope="module")
 def surrogates() -> ModuleType:
-    if "surrogates" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("surrogates", PROJECT / "benchmarks" / "surrogates.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["surrogates"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["surrogates"]
+    return benchmark("surrogates")
 
 
 def test_the_table_holds_what_its_plans_say(surrogates: ModuleType) -> None:

@@ -219,11 +219,13 @@ def print_lint(lint: Mapping[str, Any]) -> None:
         sizes = ", ".join(f"{name} {size}" for name, size in best["sizes"].items())
         print(f"sizes: {sizes}: {timed(best)}, parameters {best['params'] / shapes['params'] - 1:+.1%}")
     if fusing["pairs"]:
-        rows = table("pair", "channels", "pixels", "kernel", "MACs", "fused", "time", "fused time")
+        rows = table("pair", "channels", "pixels", "kernel", "MACs", "fused", "time", "fused time", "as it is")
         for pair in fusing["pairs"]:
             cells = [pair["name"], *("x".join(map(str, pair[name])) for name in ("channels", "pixels"))]
             cells += [str(pair["kernel"]), units.count(pair["macs"]), units.count(pair["fused_macs"])]
-            rows.add_row(*cells, units.ms(pair["pair_ms"]), units.ms(pair["fused_ms"]))
+            rows.add_row(
+                *cells, units.ms(pair["pair_ms"]), units.ms(pair["fused_ms"]), "yes" if pair["exact"] else "no"
+            )
         print_rich(rows)
         faster = sum(pair["faster"] for pair in fusing["pairs"])
         ends = f": {timed(fusing)} in the network" if faster else ""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import sartor
 from contracts.target import SHAPE, network
 from sartor.errors import InputError
-from sartor.export.onnx import export_onnx
+from sartor.export.onnx import export_onnx, onnx_with, write_onnx
 from sartor.measure.counts import counts, counts_of
 from sartor.measure.model import measure_model
 
@@ -131,6 +131,38 @@ def test_bad_calls_are_one_line(arguments: tuple[Any, ...], options: dict[str, A
     with pytest.raises(InputError, match=message) as caught:
         sartor.measure(*arguments, **options)
     assert "\n" not in str(caught.value)
+
+
+class Named(nn.Module):
+    """Something of two inputs, one of which it can do without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images, self.words = nn.Conv2d(3, 4, 3), nn.Linear(8, 2)
+
+    def forward(self, words: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
+        return self.images(pixels) if words is None else self.words(words)
+
+
+def test_images_by_name_keep_it() -> None:
+    """They are not given as the first argument, which is something else."""
+    report = sartor.measure(Named(), {"pixels": torch.zeros(1, *SHAPE)}, runs=5)
+    assert report["macs"] == 4 * 3 * 9 * (SHAPE[1] - 2) * (SHAPE[2] - 2)
+
+
+def test_a_file_of_one_example_is_not_said_to_take_more(tmp_path: Path) -> None:
+    image = torch.zeros(1, *SHAPE)
+    write_onnx(onnx_with(network(8), (image,)), tmp_path / "fixed.onnx")
+    assert sartor.measure(tmp_path / "fixed.onnx", runs=5)["batch"] == 1
+    with pytest.raises(InputError, match="fixes how many examples"):
+        sartor.measure(tmp_path / "fixed.onnx", runs=5, batch=8)
+
+
+def test_what_has_no_images_is_not_linted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which shows before anything is timed."""
+    monkeypatch.setattr("sartor.measure.model._timed", None)
+    with pytest.raises(InputError, match="Embedding takes no images"):
+        sartor.measure(nn.Embedding(4, 2), torch.zeros(3, dtype=torch.int64), lint=True)
 
 
 def test_a_file_takes_no_example(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -23,8 +25,10 @@ from sartor.measure.energy.analytic import CACHE_PJ_PER_BYTE, DRAM_PJ_PER_BYTE, 
 from sartor.measure.energy.energy import energy
 from sartor.measure.energy.rapl import Zone, measured, microjoules, zones
 from sartor.measure.graph_counts import graph_counts
+from sartor.measure.kept import kept
 from sartor.measure.model import measure_model
 from sartor.measure.targets.named import open_target
+from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.measure.targets.work import work_of
 
 RANGE = 65_532_610_987
@@ -142,6 +146,38 @@ def test_a_target_here_is_measured(powercap: Path, file: Path) -> None:
     assert said["mj"] == 0  # nothing counts in this tree
     assert said["calls"] >= 1
     assert energy(file, open_target("onnxruntime", 1), root=powercap, run=False)["source"] == "analytic"
+
+
+@dataclass(frozen=True)
+class Elsewhere(OnnxRuntime):
+    """Whose arithmetic is not this processor's, as a GPU's is not."""
+
+    on_cpu: ClassVar[bool] = False
+
+
+def test_counters_of_another_processor_say_nothing(powercap: Path, file: Path) -> None:
+    said = energy(file, Elsewhere(1), root=powercap)
+    assert said["source"] == "analytic"
+    assert "know nothing" in said["because"]
+
+
+def test_counters_that_a_container_hides(powercap: Path, file: Path) -> None:
+    """A link to nowhere is what is left of them there."""
+    (powercap / "intel-rapl:2").symlink_to(powercap / "nowhere")
+    said = energy(file, open_target("onnxruntime", 1), root=powercap)
+    assert said["source"] == "analytic"
+    assert "cannot be read" in said["because"]
+
+
+def test_energy_is_not_kept_with_the_timing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether counters can be read changes, and a timing stays."""
+    runner = open_target("onnxruntime", 1)
+    planted = {"latency": {"latency_ms": 1.0, "latency_ci_ms": [1.0, 1.0]}, "details": {"timing": {}}}
+    kept(file, runner, lambda: (planted, None), runs=20, batch=1, fresh=True)
+    monkeypatch.setattr("sartor.measure.model.energy", lambda *_, **__: {"mj": 7.0, "source": "rapl"})
+    report = measure_model(file, runs=20)
+    assert report["cached"]
+    assert report["energy"]["mj"] == 7.0
 
 
 def test_the_model_is_its_parts(file: Path) -> None:

@@ -170,6 +170,12 @@ def test_bad_windows_are_one_line(windows: np.ndarray, message: str, tmp_path: P
         language_bench(Gpt(65, **SIZES), windows, tmp_path)
 
 
+def test_a_bench_is_of_this_machine(tmp_path: Path) -> None:
+    windows = np.zeros((2, 5), np.int64)
+    with pytest.raises(InputError, match="timed on this machine, not on systolic"):
+        language_bench(Gpt(65, **SIZES), windows, tmp_path, targets=["systolic:8x8"])
+
+
 def test_a_model_that_cannot_be() -> None:
     with pytest.raises(InputError, match="heads must divide"):
         Gpt(65, context=8, width=10, depth=1, heads=3)

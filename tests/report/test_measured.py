@@ -256,10 +256,38 @@ def test_what_was_not_measured_is_not_invented() -> None:
     told = found(some=[], untold="files are converted")
     assert "files are converted" in text_of(measured_html(told))
     both_ = {"models": [predicted, predicted], "ratios": [{**both()["ratios"][0], "latency_ci": None}]}
-    outline(measured_html(both_))
+    page = text_of(measured_html(both_))
+    assert "as far as can be told" in page  # without an interval nothing is certain
+    assert f"{both_['ratios'][0]['latency_ms']:.2f} to" not in page
+
+
+def test_several_examples_are_not_held_against_the_roof_of_one() -> None:
+    one = found()
+    several = {**one, "batch": 8, "latency_ms": 8 * one["latency_ms"], "latency_p95_ms": 9 * one["latency_ms"]}
+    page = text_of(measured_html(several))
+    assert f"{units.ms(several['latency_ms'])} a call of 8 examples." in page
+    assert "on a machine that changed" not in page
+    share = units.percent(Told(one).arithmetic_ms / one["latency_ms"])
+    assert f"{share} of the peak" in page
+    assert f"{share} of the peak" in text_of(measured_html(one))
+
+
+def test_8_bits_have_a_peak_of_their_own() -> None:
+    macs, size = 10**8, 10**6
+    least = ROOF.least_ms(macs, size, 8)
+    layer = Layer("conv", "Conv", (1, 8), macs, size, 0, 1.1 * least, 1.0, "compute", least, bits=8)
+    told = Told(found(some=[layer]))
+    assert told.arithmetic_ms == pytest.approx(1e3 * macs / ROOF.int8_macs_per_s)
+    assert told.arithmetic_ms <= told.least_ms
+    (bar, roof_) = waterline_figure(told)["data"]
+    assert bar["y"][0] <= 100
+    assert bar["y"][0] <= roof_["y"][0]
+    assert units.percent(told.efficiency) in text_of(measured_html(told.found))
 
 
 def test_layers_that_take_nothing() -> None:
+    instant = Layer("a", "Relu", (1,), 0, 10, 0, 0.0, 0.0, "memory", ROOF.least_ms(0, 10))
+    outline(measured_html(found(some=[instant])))
     outline(measured_html(found(some=layers([("a", "Conv", (1,), 0, 0, 0.0), ("b", "Conv", (), 5, 10, 1.0)]))))
 
 

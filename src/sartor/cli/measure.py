@@ -25,7 +25,9 @@ def measure(
     target: Annotated[str, typer.Option(metavar="NAME", help="What runs and times the file.")] = "onnxruntime",
     threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs.")] = 200,
-    batch: Annotated[int | None, typer.Option(min=1, metavar="N", help="Examples of one call; 1 unless told.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Examples of one call. Default: the model's example.")
+    ] = None,
     latency_model: LatencyModelFile = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Time it anew, although it was timed before.")] = False,
     cuts: Annotated[

@@ -27,7 +27,7 @@ def compare_models(
     target: str = "onnxruntime",
     threads: int = 1,
     runs: int = 200,
-    batch: int = 1,
+    batch: int | None = None,
     latency_model: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure several models side by side; a JSON-able dict. Arguments are those of

@@ -50,13 +50,13 @@ def kept(
     """
     why: str | None = None
     place: Path | None = None
+    before = _version(file)  # of what is hashed, and of what is timed
     try:
         place = _place(file, target, runs=runs, batch=batch)
     except (OSError, WriteError) as error:
         why = str(error)
     if place is not None and not fresh and (found := _read(place)) is not None:
         return found
-    before = _version(file)
     timing, doubt = make()
     entry = {"timed_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "timing": timing}
     if doubt is not None:

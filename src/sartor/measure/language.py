@@ -20,6 +20,7 @@ import torch
 from sartor.compress.dynamic import quantize_dynamic
 from sartor.errors import InputError
 from sartor.export.onnx import onnx_with, write_onnx
+from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
 from sartor.measure.targets.target import Target
 from sartor.measure.timing import Latency
@@ -119,10 +120,13 @@ def language_bench(
     found = []
     for name in targets:
         target = open_target(name, threads)
+        if not isinstance(target, Local):
+            raise InputError(f"language models are timed on this machine, not on {target.name}: its memory is not told")
         runnable: dict[str, Said] = {}
         missing: dict[str, str] = {}
-        for precision, (prefill, _) in files.items():
+        for precision, (prefill, decode) in files.items():
             try:
+                target.latencies([decode], runs=1, min_time_s=0.0)
                 runnable[precision] = _said(target, prefill, windows, expected)
             except InputError as error:
                 missing[precision] = str(error)

@@ -15,13 +15,14 @@ from sartor.graph.capture import Inputs
 from sartor.measure.device import versions
 from sartor.measure.energy.energy import energy
 from sartor.measure.feeds import inputs as inputs_of
+from sartor.measure.file_of import onnx_file
 from sartor.measure.kept import kept
 from sartor.measure.layers.layer import Roof
 from sartor.measure.layers.measured import explained
 from sartor.measure.lint.lint import lint_model
 from sartor.measure.plan.buffers_of import buffers_of
 from sartor.measure.plan.onnx_file import plan_file
-from sartor.measure.subject import Subject, images_of, subject
+from sartor.measure.subject import Subject, images_of, opened, subject
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
 from sartor.measure.targets.target import Bounded, Patching, Target, device_of, memory_of
@@ -77,7 +78,8 @@ def measure_model(
     if lint and latency_model is not None:
         raise InputError("what is linted is timed: leave out --latency-model or --lint")
     runner, predicting = _opened(target, threads, latency_model, batch)
-    with subject(model, inputs, batch) as found:
+    linted = _linted(model, inputs) if lint else None
+    with subject(model, inputs, _rows(batch, predicting)) as found:
         if predicting is not None:
             (timed,) = _predicted([found], runner, predicting)
         elif isinstance(runner, Local):
@@ -87,12 +89,22 @@ def measure_model(
         else:
             timed = {**_timed(found, runner, runs)[0], "cached": False}
         report = _report(found, runner, timed, memory_plan)
-    if lint:
-        images = images_of(inputs) if isinstance(model, nn.Module) and inputs is not None else None
-        shape = None if images is None else (images.shape[1], images.shape[2], images.shape[3])
-        named = model if isinstance(model, nn.Module) else str(model)
-        report["lint"] = lint_model(named, shape, target=target, threads=threads)
+    if linted is not None:
+        report["lint"] = lint_model(*linted, target=target, threads=threads)
     return report
+
+
+def _linted(
+    model: str | Path | nn.Module, inputs: Inputs | None
+) -> tuple[str | nn.Module, tuple[int, int, int] | None]:
+    """What :func:`lint_model` takes: before anything is timed, it shows that there is nothing to lint."""
+    if not isinstance(model, nn.Module) and onnx_file(str(model)) is not None:
+        return str(model), None
+    name, module, example = opened(model, inputs)
+    images = images_of(module, example)
+    if images is None:
+        raise InputError(f"{name} takes no images: linted are networks of images")
+    return module, (images.shape[1], images.shape[2], images.shape[3])
 
 
 def measure_models(
@@ -111,7 +123,8 @@ def measure_models(
     """
     runner, predicting = _opened(target, threads, latency_model, batch)
     with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(subject(model, None, batch)) for model in models]
+        rows_asked = _rows(batch, predicting)
+        found = [stack.enter_context(subject(model, None, rows_asked)) for model in models]
         if predicting is not None:
             timed = _predicted(found, runner, predicting)
         else:
@@ -133,6 +146,11 @@ def _opened(
         raise InputError(f"a batch holds one example at least, not {batch}")
     runner = open_target(target, threads)
     return runner, None if latency_model is None else read_latency_model(latency_model, target, threads)
+
+
+def _rows(batch: int | None, predicting: LatencyModel | None) -> int | None:
+    """A latency model predicts one example, however many the model's own have."""
+    return 1 if batch is None and predicting is not None else batch
 
 
 def _report(found: Subject, runner: Target, timed: Timed, memory_plan: bool) -> dict[str, Any]:
@@ -158,6 +176,7 @@ def _report(found: Subject, runner: Target, timed: Timed, memory_plan: bool) -> 
         "inputs": [{"name": name, "shape": list(shape), "dtype": str(dtype)} for name, shape, dtype in fed],
         "modules": [{**asdict(layer), "output_shape": list(layer.output_shape)} for layer in counted.layers],
         **timed["details"],
+        "energy": energy(file, runner, run="known" not in timed["latency"]),
         **({"misfits": runner.misfits(file)} if isinstance(runner, Bounded) else {}),
         **({"patches": runner.patched(file)} if isinstance(runner, Patching) else {}),
         **({"memory_plan": plan} if plan else {}),
@@ -191,14 +210,14 @@ def _told(found: Subject, runner: Target, latency: Latency, under: Roof | None) 
         parts = explained(found.file, runner, under=under)
         under, layers = parts.roof, parts.to_dict()
     timing = {**latency.to_dict(), "ci_ms": list(latency.ci_ms)}
-    return {"latency": said, "details": {**layers, "timing": timing, "energy": energy(found.file, runner)}}, under
+    return {"latency": said, "details": {**layers, "timing": timing}}, under
 
 
 def _predicted(found: Sequence[Subject], runner: Target, model: LatencyModel) -> list[Timed]:
     if any(one.batch > 1 for one in found):
         raise InputError("a latency model predicts one example at a time: leave out --batch")
 
-    def told(one: Subject, said: Predicted) -> Timed:
+    def told(said: Predicted) -> Timed:
         latency = {
             "latency_ms": said.ms,
             "latency_ci_ms": [said.low_ms, said.high_ms],
@@ -206,7 +225,6 @@ def _predicted(found: Sequence[Subject], runner: Target, model: LatencyModel) ->
             "target": runner.name,
             "threads": runner.threads,
         }
-        profile = dict(model.profile.device)
-        return {"latency": latency, "details": {"profile": profile, "energy": energy(one.file, runner, run=False)}}
+        return {"latency": latency, "details": {"profile": dict(model.profile.device)}}
 
-    return [told(one, said) for one, said in zip(found, model.predict([one.file for one in found]), strict=True)]
+    return [told(said) for said in model.predict([one.file for one in found])]

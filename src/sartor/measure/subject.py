@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import nn
 from sartor.errors import InputError
 from sartor.graph.capture import Inputs, arguments
 from sartor.measure.counts import Counts, counts_of
+from sartor.measure.feeds import inputs as inputs_of
 from sartor.measure.file_of import exported, exported_with, onnx_file
 from sartor.measure.graph_counts import graph_counts
 from sartor.measure.trial import admit
@@ -39,12 +41,14 @@ def subject(model: str | Path | nn.Module, inputs: Inputs | None, batch: int | N
         if inputs is not None:
             raise InputError(f"{file} has inputs of its own: leave out the example")
         admit(file)  # what is counted below is counted by running it
+        if (batch or 1) > 1 and list(inputs_of(file, 1)) == list(inputs_of(file, 2)):
+            raise InputError(f"{file} fixes how many examples a call has: leave out the batch, or export it with any")
         yield Subject(str(model), file, graph_counts(file), batch or 1)
         return
-    name, module, example = _opened(model, inputs)
+    name, module, example = opened(model, inputs)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        images = images_of(example)
+        images = images_of(module, example)
         if images is None:
             if (batch or 1) > 1:
                 raise InputError(
@@ -59,7 +63,8 @@ def subject(model: str | Path | nn.Module, inputs: Inputs | None, batch: int | N
         yield Subject(name, _image_file(module, images, rows, file), counted, rows)
 
 
-def _opened(model: str | Path | nn.Module, inputs: Inputs | None) -> tuple[str, nn.Module, Inputs]:
+def opened(model: str | Path | nn.Module, inputs: Inputs | None) -> tuple[str, nn.Module, Inputs]:
+    """Name, module and example. Raises InputError for a module without one, and a name that is none."""
     if isinstance(model, nn.Module):
         if inputs is None:
             raise InputError(f"what {type(model).__name__} is called with must be told: give example inputs")
@@ -69,17 +74,22 @@ def _opened(model: str | Path | nn.Module, inputs: Inputs | None) -> tuple[str, 
 
     with torch.random.fork_rng(devices=[]):  # the same numbers for the same model each time, and nobody else's draws
         torch.manual_seed(0)
-        opened = open_model(str(model))
-    return str(model), opened.module, opened.inputs if inputs is None else inputs
+        found = open_model(str(model))
+    return str(model), found.module, found.inputs if inputs is None else inputs
 
 
-def images_of(example: Inputs) -> torch.Tensor | None:
-    """The images, where ``example`` is one batch of them and nothing else. Raises InputError for an empty example."""
+def images_of(module: nn.Module, example: Inputs) -> torch.Tensor | None:
+    """The images, where ``example`` is one batch of them, for the first argument of ``module``, and nothing else.
+
+    Raises InputError for an empty example.
+    """
     args, kwargs = arguments(example)
     values = (*args, *kwargs.values())
     if any(isinstance(value, torch.Tensor) and not value.numel() for value in values):
         raise InputError("an example input is empty: give one of the sizes that the model is called with")
     first = values[0] if len(values) == 1 else None
+    if kwargs and next(iter(kwargs)) != next(iter(inspect.signature(module.forward).parameters), None):
+        return None  # exported by its name
     images = isinstance(first, torch.Tensor) and first.dim() == 4 and first.dtype == torch.float32
     return first if images else None
 

@@ -22,7 +22,7 @@ from torch import nn
 from contracts.target import SHAPE, network
 from sartor.compress.quantize import quantize_int8
 from sartor.errors import InputError
-from sartor.export.onnx import export_onnx
+from sartor.export.onnx import export_onnx, onnx_with, write_onnx
 from sartor.measure.graph_counts import graph_counts
 from sartor.measure.layers.homes import homes
 from sartor.measure.layers.kernels import kernels
@@ -212,6 +212,24 @@ def test_a_roof_is_above_what_runs_under_it(tmp_path: Path) -> None:
     (product,) = (layer for layer in layers(file, OnnxRuntime(1), runs=10) if layer.macs)
     assert product.macs / product.time_ms * 1e3 < 1.5 * under.peak_macs_per_s
     assert product.bound == "memory", "each of 25 MB of weights is read for one multiplication"
+
+
+class Words(nn.Module):
+    """Looks words up in a table, and adds where they stand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(5000, 16), nn.Parameter(torch.zeros(7, 16))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.words(tokens) + self.places
+
+
+def test_a_table_is_not_read_whole_to_look_seven_words_up(tmp_path: Path) -> None:
+    write_onnx(onnx_with(Words().eval(), (torch.zeros(1, 7, dtype=torch.int64),)), tmp_path / "words.onnx")
+    (layer,) = layers(tmp_path / "words.onnx", open_target("systolic:16x16"))
+    chosen = 7 * 16 * 4
+    assert layer.bytes == 7 * 8 + chosen + chosen + chosen  # tokens, their words, places; what is written
 
 
 def test_what_does_not_run_is_told(tmp_path: Path) -> None:

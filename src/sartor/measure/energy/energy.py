@@ -10,6 +10,7 @@ from sartor.measure.energy.analytic import ON_CHIP, Chip, spent
 from sartor.measure.energy.rapl import ROOT, measured, zones
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.mcu.target import Mcu
+from sartor.measure.targets.simulated import Simulated
 from sartor.measure.targets.systolic import Systolic
 from sartor.measure.targets.target import Target
 from sartor.measure.targets.work import work_of
@@ -24,10 +25,14 @@ def energy(file: Path, target: Target, *, run: bool = True, root: Path = ROOT) -
     ``memory_mj``, whose energies are of ``chip``, and ``because``, why it was not measured. ``run=False``: nothing is
     run.
     """
-    calculated = spent(work_of(file), chip := chip_of(target))
+    work = target.work(file) if isinstance(target, Simulated) else work_of(file)
+    calculated = spent(work, chip := chip_of(target))
     found = {"compute_mj": calculated.compute_mj, "memory_mj": calculated.memory_mj, "chip": chip.name}
     if not isinstance(target, Local):
         return {"mj": calculated.mj, "source": "analytic", **found, "because": f"{target.name} is not this machine"}
+    if not target.on_cpu:
+        because = f"the processor's counters know nothing of what {target.name} runs on"
+        return {"mj": calculated.mj, "source": "analytic", **found, "because": because}
     if not run:
         return {"mj": calculated.mj, "source": "analytic", **found, "because": "nothing was run"}
     try:
@@ -36,7 +41,8 @@ def energy(file: Path, target: Target, *, run: bool = True, root: Path = ROOT) -
         return {"mj": calculated.mj, "source": "analytic", **found, "because": str(error)}
     with pinned(target.threads), target.running():
         said = measured(target.call(file, 1), counters)
-    return {"mj": said.mj, "source": "rapl", **{key: value for key, value in vars(said).items() if key != "mj"}}
+    told = {**vars(said), "zones": list(said.zones)}
+    return {"mj": said.mj, "source": "rapl", **{key: value for key, value in told.items() if key != "mj"}}
 
 
 def chip_of(target: Target) -> Chip:

@@ -56,6 +56,8 @@ def zones(root: Path = ROOT) -> tuple[Zone, ...]:
         found = [Zone(_text(folder / "name"), folder, _number(folder / "max_energy_range_uj")) for folder in folders]
     except PermissionError as error:
         raise InputError(f"{error.filename or root} may not be read: sudo chmod a+rx {root}") from error
+    except OSError as error:  # a link to what a container hides
+        raise InputError(f"{root} has energy counters that cannot be read ({error.strerror or error})") from error
     counted = tuple(zone for zone in found if zone.name.startswith("package") or zone.name.startswith("dram"))
     if not counted:
         raise InputError(f"{root} has no counter of a package: only {', '.join(sorted({zone.name for zone in found}))}")

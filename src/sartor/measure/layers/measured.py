@@ -31,11 +31,13 @@ _SPEAKS = "."
 
 @dataclass(frozen=True)
 class Explained:
-    """``nodes``: what the target ran, each with the name of its layer; none where units were timed by themselves."""
+    """``nodes``: what the target ran, each with the name of its layer; none where units were timed by themselves.
+    ``untold``: which of those could not be timed, if any."""
 
     layers: tuple[Layer, ...]
     roof: Roof
     nodes: tuple[tuple[Node, str], ...]
+    untold: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         total = sum(node.time_ms for node, _ in self.nodes) or 1.0
@@ -46,6 +48,7 @@ class Explained:
                 {"name": n.name, "op": n.op, "time_ms": n.time_ms, "share": n.time_ms / total, "layer": name}
                 for n, name in self.nodes
             ],
+            **({} if self.untold is None else {"untold": self.untold}),
         }
 
 
@@ -69,7 +72,12 @@ def explained(file: Path, target: Target, *, under: Roof | None = None, runs: in
     if not isinstance(target, (OnnxRuntime, Simulated)):
         alone = measured(split, target)
         timed = [(unit, alone.get(unit.key, 0.0), "") for unit in split]
-        return Explained(_layers(timed, under), under, ())
+        found = _layers(timed, under)
+        refused = [layer.name for layer, (unit, _, _) in zip(found, timed, strict=True) if unit.key not in alone]
+        why = (
+            f"{target.name} runs these in the network but not by themselves, so they have no time: {', '.join(refused)}"
+        )
+        return Explained(found, under, (), why if refused else None)
     ran = kernels(file, target, runs=runs) if isinstance(target, OnnxRuntime) else target.nodes(file)
     results = frozenset(value.name for value in load(file).graph.output)
     owned = homes(split, ran, results)
@@ -125,10 +133,15 @@ def _operator(unit: Unit) -> str:
 
 
 def _moved(unit: Unit) -> int:
-    read = unit.read_bytes + unit.weight_bytes
-    if all(node.op_type in _PICKS for node in unit.nodes):
-        read = min(read, unit.written_bytes)
-    return read + unit.written_bytes
+    """Read and written, once each; of what is only chosen from, such as a table of words, what is chosen."""
+    moved = unit.written_bytes
+    for name, size in unit.sizes.items():
+        readers = [node for node in unit.nodes if name in node.input]
+        if all(node.op_type in _PICKS and name not in node.input[1:] for node in readers):
+            made = {output for node in readers for output in node.output if output in unit.values}
+            size = min(size, sum(int(unit.values[output].nbytes) for output in made))
+        moved += size
+    return moved
 
 
 def _bits(unit: Unit) -> int:

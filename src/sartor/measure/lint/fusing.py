@@ -37,7 +37,8 @@ RUNS, MIN_TIME_S, BUDGET_S = 60, 0.1, 1.0
 @dataclass(frozen=True)
 class Pair:
     """Two convolutions of a file, one depthwise and one pointwise, the second of which alone reads the first. ``first``
-    and ``last``: what the pair reads and makes; ``between``: the nodes from one to the other, both included."""
+    and ``last``: what the pair reads and makes; ``between``: the nodes from one to the other, both included.
+    ``exact``: the fused layer is the same function, as nothing stands between the two and no bias meets a border."""
 
     between: tuple[onnx.NodeProto, ...]
     channels: tuple[int, int]
@@ -45,20 +46,17 @@ class Pair:
     kernel: int
     macs: int
     fused_macs: int
+    exact: bool
 
     @property
     def name(self) -> str:
         return f"{_name(self.between[0])} + {_name(self.between[-1])}"
 
-    @property
-    def exact(self) -> bool:
-        """Whether nothing stands between the two: then the fused layer is the same function."""
-        return len(self.between) == 2
-
 
 @dataclass(frozen=True)
 class Fused:
-    """A pair timed by itself, both ways. ``channels``: that it reads and makes; ``pixels``: of what it reads."""
+    """A pair timed by itself, both ways. ``channels``: that it reads and makes; ``pixels``: of what it reads;
+    ``exact``: the fused layer can take its place as it is, else it has to be trained."""
 
     name: str
     channels: tuple[int, int]
@@ -69,6 +67,7 @@ class Fused:
     pair_ms: float
     fused_ms: float
     faster: bool
+    exact: bool
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "channels": list(self.channels), "pixels": list(self.pixels)}
@@ -116,7 +115,9 @@ def lint_fusing(file: Path, target: Target) -> Fusing:
 
 
 def _told(pair: Pair, before: Latency, after: Latency) -> Fused:
-    said = {name: getattr(pair, name) for name in ("name", "channels", "pixels", "kernel", "macs", "fused_macs")}
+    said = {
+        name: getattr(pair, name) for name in ("name", "channels", "pixels", "kernel", "macs", "fused_macs", "exact")
+    }
     return Fused(**said, pair_ms=before.median_ms, fused_ms=after.median_ms, faster=_below(after, before))
 
 
@@ -206,6 +207,17 @@ def _pair(
         int(wide[2]),
         int(point + depth),
         int(fused_macs),
+        len(between) == 2 and not (kinds[0] == "pointwise" and _biased(first, held) and _padded(last)),
+    )
+
+
+def _biased(node: onnx.NodeProto, held: Mapping[str, onnx.TensorProto]) -> bool:
+    return len(node.input) > 2 and bool(node.input[2]) and bool(numpy_helper.to_array(held[node.input[2]]).any())
+
+
+def _padded(node: onnx.NodeProto) -> bool:
+    return any(any(a.ints) for a in node.attribute if a.name == "pads") or any(
+        a.s.startswith(b"SAME") for a in node.attribute if a.name == "auto_pad"
     )
 
 

@@ -24,6 +24,7 @@ from torch import nn
 
 from sartor.errors import InputError
 from sartor.graph import Graph, Group, trace
+from sartor.graph.capture import evaluating
 from sartor.graph.cut import Cut
 from sartor.graph.grow import enlarge
 from sartor.measure.file_of import exported
@@ -109,7 +110,8 @@ def lint_shapes(
     """
     if not 0 <= within < 1 or most < 1:
         raise InputError(f"within is a share from 0 to 1 and most at least 1, not {within!r} and {most!r}")
-    graph = trace(model.eval(), torch.zeros(1, *shape))
+    with evaluating(model):
+        graph = trace(model, torch.zeros(1, *shape))
     known = products(graph)
     axes = axes_of(graph, known)
     steps = _steps(known, target)

@@ -35,6 +35,7 @@ class Cuda(Local):
     threads: int = 1
     precision: str = "fp32"
 
+    on_cpu: ClassVar[bool] = False
     KIND: ClassVar[str] = "cuda"
     PROVIDER: ClassVar[str] = "CUDAExecutionProvider"
     SETTINGS: ClassVar[dict[str, tuple[str, ...]]] = {"precision": ("fp32", "tf32")}

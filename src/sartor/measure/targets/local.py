@@ -8,6 +8,7 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -29,6 +30,8 @@ class Local(OneByOne, abc.ABC):
 
     threads: int
     name: str
+    on_cpu: ClassVar[bool] = True
+    """Whether this machine's processor does the arithmetic."""
 
     @property
     def converts(self) -> bool:

@@ -66,6 +66,12 @@ class Unit:
         return sum(_nbytes(tensor) for tensor in self.held.values())
 
     @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of each tensor that it reads: activations, and weights."""
+        fed = {name: int(self.values[name].nbytes) for name in self.fed}
+        return fed | {name: _nbytes(tensor) for name, tensor in self.held.items()}
+
+    @cached_property
     def read_bytes(self) -> int:
         """Of activations."""
         return sum(int(self.values[name].nbytes) for name in self.fed)

@@ -51,6 +51,7 @@ def _timed(units: Sequence[Unit], files: Sequence[Path], idle: Path, target: Tar
         call, *times = target.latencies([idle, *files], runs=RUNS, min_time_s=MIN_TIME_S, budget_s=BUDGET_S)
     except InputError:
         if len(units) == 1:
+            target.latencies([idle], runs=1, min_time_s=0.0)  # raises where it is the target that is gone
             return {}
         halves = len(units) // 2  # one of them is refused: find it
         return _timed(units[:halves], files[:halves], idle, target) | _timed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -81,7 +82,7 @@ def _headline(named: Mapping[str, Told], ratios: Sequence[Mapping[str, Any]]) ->
 
 def _beside(name: str, ratio: Mapping[str, Any], first: str) -> str:
     value = ratio["latency_ms"]
-    low, high = ratio["latency_ci"] or (value, value)
+    low, high = ratio["latency_ci"] or (0.0, math.inf)  # nothing is known of how far it may be off
     if low <= 1 <= high:
         return f"<em>{escape(name)}</em> is as fast as {escape(first)}, as far as can be told"
     faster = value < 1
@@ -114,7 +115,9 @@ def _ratio(ratio: Mapping[str, Any], key: str) -> str:
         return "–"
     if key != "latency_ms":
         return f"{value:.2f}×"
-    low, high = ratio["latency_ci"] or (value, value)
+    if ratio["latency_ci"] is None:
+        return f"<b>{value:.2f}×</b>"
+    low, high = ratio["latency_ci"]
     css = "" if low <= 1 <= high else " class=good" if value < 1 else " class=bad"
     return f"<b{css}>{value:.2f}×</b><br><span class=quiet>{low:.2f} to {high:.2f}</span>"
 

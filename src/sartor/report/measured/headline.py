@@ -30,6 +30,8 @@ def _title(told: Told) -> str:
     whole = f"{'Predicted: ' if told.predicted else ''}{takes} a call"
     if not told.least_ms:
         return f"{whole}."
+    if told.batch > 1:
+        return f"{whole} of {told.batch} examples."
     times = told.found["latency_ms"] / told.least_ms
     if times <= _AT_THE_ROOF:
         return f"{whole}: that is the machine’s roof."
@@ -38,10 +40,11 @@ def _title(told: Told) -> str:
 
 def _lead(told: Told) -> str:
     found = told.found
-    batch = int(found.get("batch", 1))
-    examples = f"{batch} examples" if batch > 1 else "one example"
+    examples = f"{told.batch} examples" if told.batch > 1 else "one example"
     said = [f"<b>{escape(told.model)}</b> on {setting(found)}, {examples} at a time."]
-    if told.layers:
+    if told.batch > 1:
+        said.append(f"That is {units.ms(told.example_ms)} an example; what follows is of one at a time.")
+    if told.layers and told.layers_ms:
         bounds = told.times(lambda layer: layer.bound)
         shares = {_BY.get(name, escape(name)): ms / told.layers_ms for name, ms in bounds.items()}
         parts = [f"{name} {units.percent(share)}" for name, share in shares.items()]
@@ -89,8 +92,8 @@ def interval(told: Told) -> str:
 def _reached(told: Told) -> str:
     if not told.found["latency_ms"]:
         return ""
-    reached = 1e3 * told.found["macs"] / told.found["latency_ms"]
-    of = f", {units.percent(reached / told.roof.peak_macs_per_s)} of the peak" if told.roof else ""
+    reached = 1e3 * told.found["macs"] / told.example_ms
+    of = f", {units.percent(told.arithmetic_ms / told.example_ms)} of the peak" if told.arithmetic_ms else ""
     return rate(reached) + of
 
 

@@ -122,7 +122,7 @@ def hover(layer: Layer, roof: Roof | None) -> str:
         f"{macs_of(layer.macs)}, {units.size(layer.bytes)}: {units.significant(layer.intensity)} MAC a byte",
     ]
     if roof and layer.time_ms:
-        share = units.percent(reached(layer) * 1e9 / roof.peak_macs_per_s)
+        share = units.percent(reached(layer) * 1e9 / roof.peak(layer.bits))
         lines.append(f"{units.significant(reached(layer))} GMAC/s, {share} of the peak")
     return "<br>".join(lines)
 

@@ -49,6 +49,15 @@ class Told:
         return Roof(**{key: value for key, value in entry.items() if key in _ROOF}) if entry else None
 
     @property
+    def batch(self) -> int:
+        """Examples of a timed call. Counts and layers are of one."""
+        return int(self.found.get("batch", 1))
+
+    @property
+    def example_ms(self) -> float:
+        return float(self.found["latency_ms"]) / self.batch
+
+    @property
     def predicted(self) -> bool:
         return "known" in self.found
 
@@ -68,8 +77,8 @@ class Told:
 
     @cached_property
     def arithmetic_ms(self) -> float:
-        """The multiply-accumulates alone at the peak: the ideal latency of arXiv 2404.03617."""
-        return 1e3 * sum(layer.macs for layer in self.layers) / self.roof.peak_macs_per_s if self.roof else 0.0
+        """The multiply-accumulates alone, each at the peak of its bits: the ideal latency of arXiv 2404.03617."""
+        return 1e3 * sum(layer.macs / self.roof.peak(layer.bits) for layer in self.layers) if self.roof else 0.0
 
     @property
     def efficiency(self) -> float:

@@ -54,15 +54,23 @@ def waterline_parts(models: dict[str, Told], drawn: Drawn) -> list[str]:
 def _formula(told: Told, name: str) -> str:
     assert told.roof
     whose = f"<b>{escape(name)}</b>: " if name else ""
-    macs = sum(layer.macs for layer in told.layers)
-    product = f"({rate(told.roof.peak_macs_per_s)} × {units.percent(told.efficiency)})"
+    bits = {layer.bits for layer in told.layers if layer.macs}
+    macs = macs_of(sum(layer.macs for layer in told.layers))
+    reached = units.percent(told.efficiency)
+    if len(bits) == 1:
+        formula = f"{macs} / ({rate(told.roof.peak(*bits))} × {reached})"
+    else:  # of fp32 and of 8 bits, which have peaks of their own
+        formula = f"{macs}, {units.ms(told.arithmetic_ms)} at the peaks of their bits, / {reached}"
+    return f"<p>{whose}{formula} = {units.ms(told.layers_ms)}, the sum of the layers; {_whole(told)}</p>"
+
+
+def _whole(told: Told) -> str:
+    if told.batch > 1:
+        return f"a call of {told.batch} examples takes {units.ms(told.found['latency_ms'])}."
     apart = told.layers_ms / told.found["latency_ms"] if told.found["latency_ms"] else 1.0
     changed = " They were measured one after the other, on a machine that changed."
     doubt = changed if abs(apart - 1) > _APART else ""
-    return (
-        f"<p>{whose}{macs_of(macs)} / {product} = {units.ms(told.layers_ms)}, the sum of the layers; "
-        f"the whole network takes {units.ms(told.found['latency_ms'])}.{doubt}</p>"
-    )
+    return f"the whole network takes {units.ms(told.found['latency_ms'])}.{doubt}"
 
 
 def gap_bars(models: dict[str, Told]) -> str:
@@ -87,7 +95,7 @@ def gap_bars(models: dict[str, Told]) -> str:
 def waterline_figure(told: Told, *, over_time: bool = True) -> Figure:
     """Bars of efficiency, in percent of the peak, over milliseconds or over multiply-accumulates (GMAC)."""
     assert told.roof
-    peak = told.roof.peak_macs_per_s
+    roof = told.roof
     widths = [layer.time_ms if over_time else layer.macs / 1e9 for layer in told.layers]
     starts = [0.0, *accumulate(widths)]
     traces: list[Figure] = []
@@ -95,8 +103,8 @@ def waterline_figure(told: Told, *, over_time: bool = True) -> Figure:
         some = [i for i, layer in enumerate(told.layers) if layer.bound == bound and widths[i]]
         if some:
             heights = [
-                100e3 * told.layers[i].macs / told.layers[i].time_ms / peak if told.layers[i].time_ms else 0
-                for i in some
+                100e3 * layer.macs / layer.time_ms / roof.peak(layer.bits) if layer.time_ms else 0
+                for layer in (told.layers[i] for i in some)
             ]
             traces.append(
                 {
@@ -112,7 +120,7 @@ def waterline_figure(told: Told, *, over_time: bool = True) -> Figure:
                     "hovertemplate": "%{text}<extra></extra>",
                 }
             )
-    allowed = [100 * min(1.0, layer.intensity / told.roof.ridge) for layer in told.layers]
+    allowed = [100 * min(1.0, layer.intensity * roof.bytes_per_s / roof.peak(layer.bits)) for layer in told.layers]
     traces.append(
         {
             "type": "scatter",
@@ -154,7 +162,9 @@ def waterline_figure(told: Told, *, over_time: bool = True) -> Figure:
         ],
     }
     across = axis_of("milliseconds" if over_time else "multiply-adds, G", range=[0, starts[-1]], showgrid=False)
-    up = axis_of(f"of the peak, {rate(peak)}", ticksuffix="%", rangemode="tozero")
+    bits = {layer.bits for layer in told.layers if layer.macs}
+    whose = rate(roof.peak(*bits)) if len(bits) == 1 else "of its bits"
+    up = axis_of(f"of the peak, {whose}", ticksuffix="%", rangemode="tozero")
     return {"data": traces, "layout": layout_of(xaxis=across, yaxis=up, barmode="overlay", bargap=0, **marks)}
 
 

@@ -3,6 +3,8 @@
     python benchmarks/latency_prediction.py --json OUT
     python benchmarks/latency_prediction.py --networks 60 --build 30 --size 16
 
+With ``--parts N`` the parts of N other networks are timed too, each by itself, and never those networks.
+
 All networks are timed in turns by ONNX Runtime, and again in another order, which says how well they can be known
 at all. From the first ``--build`` of them, and from each of their different parts timed by itself, the others are
 predicted:
@@ -47,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=500)
     parser.add_argument("--build", type=int, default=100)
+    parser.add_argument("--parts", type=int, default=0, help="further networks, whose parts alone are timed")
     parser.add_argument("--size", type=int, default=32, help="pixels a side")
     parser.add_argument("--target", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=1)
@@ -54,10 +57,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
     target, space, rng = open_target(a.target, a.threads), conv_space(a.size), random.Random(a.seed)
-    archs = list({space.sample(rng): None for _ in range(2 * a.networks)})[: a.networks]
-    begun = time.perf_counter()
+    drawn = list({space.sample(rng): None for _ in range(2 * (a.networks + a.parts))})
+    archs, others = drawn[: a.networks], drawn[a.networks : a.networks + a.parts]
     with tempfile.TemporaryDirectory() as folder:
         files, parts = [], []
+        more = []
+        for place, arch in enumerate(others):
+            file = Path(folder) / f"part{place}.onnx"
+            network = build(arch, channels=3, classes=10, full_resolution=a.size)
+            export_onnx(network, input_shape(arch, 3), file, draft=True)
+            more += units(file)
+        begun = time.perf_counter()
         for place, arch in enumerate(archs):
             files.append(Path(folder) / f"{place}.onnx")
             network = build(arch, channels=3, classes=10, full_resolution=a.size)
@@ -69,11 +79,11 @@ def main() -> None:
         order = np.random.default_rng(a.seed).permutation(len(files)).tolist()
         again = timed(target, files, order)
         begun_units = time.perf_counter()
-        times = measured([unit for network in parts[: a.build] for unit in network], target)
+        times = measured([*(unit for network in parts[: a.build] for unit in network), *more], target)
         done = time.perf_counter()
-    rows = described([unit for network in parts for unit in network], times)
+    rows = described([*(unit for network in parts for unit in network), *more], times)
     networks = tuple(NetworkRow(counted(p), float(t)) for p, t in zip(parts, ms, strict=True))
-    used = {key for network in networks[: a.build] for key in network.units}
+    used = {key for network in networks[: a.build] for key in network.units} | {unit.key for unit in more}
     profile = DeviceProfile(
         target.name,
         target.threads,

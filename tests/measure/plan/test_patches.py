@@ -359,6 +359,15 @@ def test_patches_work_in_as_many_bits(tmp_path: Path) -> None:
     assert {work.bits for work in work_in(made.proto, made.values, made.moved)} == {8}
 
 
+def test_parts_of_stored_halves_are_halves(tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT16, [1, 2, 8, 8]) for name in "xy")
+    stored = numpy_helper.from_array(np.ones((1, 2, 8, 8), np.float16), "w")
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "half", [x], [y], [stored])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = unrolled(proto, [Cut("x", "y", (2, 1))], tensors(proto, tmp_path))
+    assert [work.bits for work in work_in(made.proto, made.values, made.moved)] == [16, 16]
+
+
 def test_a_product_of_two_vectors_is_one_number(tmp_path: Path) -> None:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [7])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [])

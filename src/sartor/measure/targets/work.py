@@ -77,7 +77,7 @@ def work_in(
     """As :func:`work_of`, from arrays of the tensors' shapes and types; who makes a tensor of ``free`` does nothing."""
     known = shapes(proto, values)
     stored = {tensor.name for tensor in proto.graph.initializer}
-    narrow, half = _narrow(proto, values, free), _half(proto, values)
+    narrow, half = _narrow(proto, values, free), _half(proto, values, free)
     made = {name: node for node in proto.graph.node for name in node.output}
     found = []
     for node in proto.graph.node:
@@ -114,10 +114,14 @@ def _narrow(proto: onnx.ModelProto, values: Mapping[str, np.ndarray], free: Abst
     return narrow
 
 
-def _half(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> set[str]:
+def _half(proto: onnx.ModelProto, values: Mapping[str, np.ndarray], free: AbstractSet[str]) -> set[str]:
     """Tensors of 16-bit floats."""
     weights = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _HALVES}
-    return weights | {name for name, value in values.items() if value.dtype == np.float16}
+    half = weights | {name for name, value in values.items() if value.dtype == np.float16}
+    for node in proto.graph.node:
+        if node.input and node.input[0] in half and node.output[0] in free:
+            half.update(node.output)  # a part of a weight
+    return half
 
 
 def _work(

@@ -106,7 +106,10 @@ def print_measured(measured: Mapping[str, Any], as_json: bool) -> None:
         print(f"{'layers':16} {measured['untold']}")
     for line in measured.get("misfits", ()):
         print(f"{'does not fit':16} {line}")
-    if patches := measured.get("patches"):
+    patches = measured.get("patches")
+    if patches and "because" in patches:
+        print(f"{'patch by patch':16} not: {patches['because']}")
+    elif patches:
         tail = "fits" if patches["fits"] else "does not fit either"
         print(
             f"{'patch by patch':16} {patches['peak_activation_bytes']:,} bytes with {patches['overhead']:.1%} more "

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from sartor.errors import InputError
 from sartor.measure.counts import counts
@@ -105,8 +108,35 @@ def test_an_arch_comes_back() -> None:
     assert scaled.arch["s1.heads"] > VIT["s1.heads"]
     image = torch.randn(2, *scaled.input_shape)
     assert scaled.module().eval()(image).shape == (2, 10)
+    again = scalable_vit(scaled.arch)
+    assert (again.sizes, again.input_shape) == (scaled.sizes, scaled.input_shape)
     with pytest.raises(InputError, match="not made of an arch"):
         _ = TINY_RS.arch
+
+
+def test_mnasnets_sizes_are_what_is_built() -> None:
+    """In multiples of 8; and stem and last convolution, which no arch has, are not left out in silence."""
+    network = NETWORKS["mnasnet"]
+    assert counts(scalable_mnasnet(network.arch, resolution=64, classes=10).outline(), (3, 64, 64)).macs == base(
+        "mnasnet"
+    )
+    wider = network.of(replace(network.sizes, widths=tuple(width + 5 for width in network.sizes.widths)))
+    built = [module.weight.shape[0] for module in wider.outline().modules() if isinstance(module, nn.Conv2d)]
+    assert {*wider.sizes.widths} <= {*built}
+    assert not any(width % 8 for width in wider.sizes.widths)
+    with pytest.raises(InputError, match="take its sizes"):
+        _ = scale(network, 2, "width").network.arch
+    deeper = scale(network, 1.5, "depth").network
+    again = scalable_mnasnet(deeper.arch, resolution=64, classes=10)
+    assert counts(again.outline(), (3, 64, 64)).macs == counts(deeper.outline(), (3, 64, 64)).macs
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, 0.0, -2.0, 1e300, "wide", None])
+@pytest.mark.parametrize("name", ["depth", "width", "resolution"])
+def test_a_rule_of_ones_own_gives_numbers(name: str, wrong: Any) -> None:
+    right = {"depth": 1.0, "width": 1.0, "resolution": 1.0}
+    with pytest.raises(InputError, match=f"times the {name} for 2 times"):
+        scale(NETWORKS["residual"], 2, lambda s: Factors(**{**right, name: wrong}))
 
 
 PUBLISHED = {50: 35.7, 101: 64, 152: 87, 200: 93, 270: 130, 350: 164, 420: 192}
@@ -172,5 +202,7 @@ def test_nonsense_of_rules_and_networks_is_refused() -> None:
         scalable_vit(mnasnet_a1())
     with pytest.raises(InputError, match="was published"):
         resnet_rs(34)
+    with pytest.raises(InputError, match="a rule gives Factors"):
+        scale(NETWORKS["residual"], 2, lambda s: (1, 1, s))  # type: ignore[arg-type, return-value]
     with pytest.raises(InputError, match="no multiply-accumulates"):
         scale(Scalable(Sizes((1,), (8,), 32), lambda sizes: torch.nn.ReLU()), 2)

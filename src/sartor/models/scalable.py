@@ -11,6 +11,7 @@ from torch import nn
 from sartor.errors import InputError
 from sartor.models.convnet import build
 from sartor.models.mnasnet import LAST, STEM, build_mnasnet
+from sartor.models.mobile import divisible
 from sartor.models.vit import build_vit
 from sartor.records import Arch, Option
 
@@ -34,7 +35,7 @@ class Scalable:
 
     ``channels``: of its images. ``round_to``, ``pixels``: widths and resolutions are best multiples of these.
     ``arch_of``: the arch that says the same, of networks that have one; a scaled one need not be of the space that it
-    came from.
+    came from. ``built``: the sizes that ``build`` makes of others, where it rounds them.
     """
 
     sizes: Sizes
@@ -43,6 +44,11 @@ class Scalable:
     round_to: int = 8
     pixels: int = 4
     arch_of: Callable[[Sizes], Arch] | None = None
+    built: Callable[[Sizes], Sizes] | None = None
+
+    def __post_init__(self) -> None:
+        if self.built is not None:  # so that sizes always tell what there is
+            object.__setattr__(self, "sizes", self.built(self.sizes))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -115,20 +121,32 @@ def scalable_mnasnet(
     arch: Mapping[str, Option], *, resolution: int = 224, channels: int = 3, classes: int = 1000
 ) -> Scalable:
     """The network of an arch of :func:`sartor.space.mnasnet.mnasnet_space`, EfficientNet's relative. The stem and the
-    last convolution are widths of their own, which come last; a stage that the arch leaves out stays out."""
+    last convolution are widths of their own, which come last; a stage that the arch leaves out stays out. Widths are
+    multiples of 8, as its builder rounds them. An arch says nothing of stem and last convolution: where they are not
+    the usual ones ``arch`` raises InputError."""
     names = [name for name in _names(arch, "b", "layers") if int(arch[f"{name}.layers"])]
     depths, widths = [f"{name}.layers" for name in names], [f"{name}.width" for name in names]
 
     def arch_of(sizes: Sizes) -> Arch:
+        stem, last = sizes.widths[-2:]
+        if (stem, last) != (STEM, LAST):
+            raise InputError(
+                f"an arch of MnasNet has a stem of {STEM} channels and a last convolution of {LAST}, and this network "
+                f"{stem} and {last}: take its sizes"
+            )
         return Arch({**arch, **_named(depths, widths, sizes)})
 
     def made(sizes: Sizes) -> nn.Module:
         stem, last = sizes.widths[-2:]
-        return build_mnasnet(arch_of(sizes), channels=channels, classes=classes, stem=stem, last=last)
+        named = {**arch, **_named(depths, widths, sizes)}
+        return build_mnasnet(named, channels=channels, classes=classes, stem=stem, last=last)
+
+    def built(sizes: Sizes) -> Sizes:
+        return replace(sizes, widths=tuple(map(divisible, sizes.widths)))
 
     start = _sizes(arch, depths, widths, resolution)
     start = replace(start, widths=(*start.widths, STEM, LAST))
-    return Scalable(start, made, channels, arch_of=arch_of)
+    return Scalable(start, made, channels, arch_of=arch_of, built=built)
 
 
 def _names(arch: Mapping[str, Option], letter: str, key: str) -> list[str]:

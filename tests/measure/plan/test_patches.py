@@ -15,19 +15,23 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from sartor import terminal
 from sartor.compress.quantize import quantize_int8
 from sartor.errors import InputError
 from sartor.export.onnx import export_onnx
 from sartor.measure.graph_counts import graph_counts, node_macs, shapes
+from sartor.measure.model import measure_model
 from sartor.measure.plan.kernels import Kernels
 from sartor.measure.plan.onnx_file import problem_of
 from sartor.measure.plan.patches import schedule, write_patched
 from sartor.measure.plan.plan import make_plan
 from sartor.measure.plan.replay import replay
+from sartor.measure.plan.steps import buffers, most_at_once
 from sartor.measure.plan.unroll import Cut, Graph, unrolled
 from sartor.measure.runnable import load, tensors
 from sartor.measure.targets.mcu.graph import board_graph
 from sartor.measure.targets.mcu.target import Mcu
+from sartor.measure.targets.work import work_in, work_of
 from sartor.models.vit import build_vit
 from sartor.records import Arch
 from sartor.search.loop import search
@@ -262,7 +266,7 @@ def test_the_written_file_computes_the_same_on_the_runtime(precision: str, tmp_p
     if precision == "fp32":
         file = tmp_path / "wide.onnx"
     limit = schedule(board_graph(file), file, kernels=BOTH).plan.arena_bytes * 3 // 4
-    cuts = schedule(board_graph(file), file, limit=limit, kernels=BOTH, named=names(file)).cuts
+    cuts = schedule(board_graph(file), file, limit=limit, kernels=BOTH, source=graph_of(file)).cuts
     assert cuts
     write_patched(file, tmp_path / "patched.onnx", cuts)
     onnx.checker.check_model(str(tmp_path / "patched.onnx"))
@@ -270,8 +274,145 @@ def test_the_written_file_computes_the_same_on_the_runtime(precision: str, tmp_p
     close(run(load(tmp_path / "patched.onnx"), x), run(load(file), x))
 
 
-def names(file: Path) -> set[str]:
-    return {name for node in load(file).graph.node for name in (*node.input, *node.output)}
+def graph_of(file: Path) -> Graph:
+    return Graph(load(file), tensors(load(file), file))
+
+
+def wide_stack(between: str) -> onnx.ModelProto:
+    """Too wide for a board in its middle, where there is what fusing takes away."""
+    stack = Stack((1, 96, 96))
+    stack.add("Conv", stack.store(16, 1, 3, 3), shape=(16, 96, 96), pads=[1] * 4)
+    margin = 1
+    if between == "pad":
+        stack.stored.append(numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "margin"))
+        stack.add("Pad", "margin", shape=(16, 98, 98))
+        margin = 0
+    elif between == "dropout":
+        stack.add("Dropout")
+    wide = stack.last
+    stack.add("Conv", stack.store(4, 16, 3, 3), shape=(4, 48, 48), pads=[margin] * 4, strides=[2, 2])
+    stack.add("Relu")
+    stack.add("Conv", stack.store(1, 4, 3, 3), shape=(1, 48, 48), pads=[1] * 4)
+    if between == "shape":  # as exporters write a flattening of an open batch
+        for number in (0, 1, -1):
+            stack.stored.append(numpy_helper.from_array(np.array([number]), f"i{number}"))
+        stack.nodes.append(helper.make_node("Shape", [wide], ["sizes"]))
+        stack.nodes.append(helper.make_node("Slice", ["sizes", "i0", "i1"], ["batch"]))
+        stack.nodes.append(helper.make_node("Concat", ["batch", "i-1"], ["flat"], axis=0))
+        stack.add("Reshape", "flat")
+    proto = stack.model()
+    if between == "shape":
+        del proto.graph.output[0].type.tensor_type.shape.dim[2:]
+        proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 48 * 48
+        proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+        proto.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    if between == "old":
+        proto.opset_import[0].version = 9
+    return proto
+
+
+@pytest.mark.parametrize("between", ["nothing", "pad", "dropout", "shape", "old"])
+def test_what_fusing_hides_is_not_cut_through(between: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stretches are chosen where fused operators run, and cut in the file, which has more of them."""
+    file = tmp_path / "m.onnx"
+    onnx.save(wide_stack(between), file)
+    board = Mcu("stm32f746", 1, 2.16e8)
+    assert board.peak_bytes(file) > board.max_memory_bytes
+    found = board.patched(file)
+    assert found is not None
+    cuts = [Cut(**cut) for cut in found["cuts"]]
+    if between == "old":
+        assert "version 10 at least, not 9" in found["because"]
+        assert not found["fits"]
+        terminal.print_measured(measure_model(str(file), target="mcu:stm32f746"), as_json=False)
+        assert f"not: {found['because']}" in capsys.readouterr().out
+        return
+    assert found["fits"] == bool(cuts) == (between == "nothing")
+    write_patched(file, tmp_path / "p.onnx", cuts)
+    x = np.random.default_rng(1).standard_normal((1, 1, 96, 96)).astype(np.float32)
+    close(run(load(tmp_path / "p.onnx"), x), run(load(file), x))
+
+
+def test_patches_work_in_as_many_bits(tmp_path: Path) -> None:
+    """A residual reads two windows of what came out of 8 bits once."""
+    x = helper.make_tensor_value_info("x", TensorProto.INT8, [1, 4, 16, 16])
+    numbers = np.random.default_rng(0).integers(-9, 9, (4, 4, 3, 3)).astype(np.int8)
+    stored = [numpy_helper.from_array(value, name) for name, value in
+              (("w", numbers), ("scale", np.float32(0.5)), ("zero", np.int8(0)))]  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale", "zero"], ["wide"]),
+        helper.make_node("DequantizeLinear", ["x", "scale", "zero"], ["in"]),
+        helper.make_node("Relu", ["in"], ["positive"]),
+        helper.make_node("QuantizeLinear", ["positive", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["again"]),
+        helper.make_node("Conv", ["again", "wide"], ["conv"], pads=[1] * 4),
+        helper.make_node("QuantizeLinear", ["conv", "scale", "zero"], ["conv_q"]),
+        helper.make_node("DequantizeLinear", ["conv_q", "scale", "zero"], ["conv_in"]),
+        helper.make_node("Add", ["again", "conv_in"], ["y"]),
+    ]
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 16, 16])
+    graph = helper.make_graph(nodes, "residual", [x], [y], stored)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    values = tensors(proto, tmp_path)
+    made = unrolled(proto, [Cut("x", "y", (2, 2))], values)
+    assert {work.bits for work in work_in(proto, values)} == {8}
+    assert {work.bits for work in work_in(made.proto, made.values, made.moved)} == {8}
+
+
+def test_parts_of_stored_halves_are_halves(tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT16, [1, 2, 8, 8]) for name in "xy")
+    stored = numpy_helper.from_array(np.ones((1, 2, 8, 8), np.float16), "w")
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "half", [x], [y], [stored])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = unrolled(proto, [Cut("x", "y", (2, 1))], tensors(proto, tmp_path))
+    assert [work.bits for work in work_in(made.proto, made.values, made.moved)] == [16, 16]
+
+
+def test_a_product_of_two_vectors_is_one_number(tmp_path: Path) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [7])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [])
+    weight = numpy_helper.from_array(np.ones(7, np.float32), "w")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "dot", [x], [y], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    (work,) = work_of(tmp_path / "m.onnx")
+    assert (work.rows, work.depth, work.columns, work.macs) == (1, 7, 1, 7)
+
+
+def test_constants_are_joined_and_added_by_parts(tmp_path: Path) -> None:
+    """Coordinates beside an image's channels (CoordConv), and a fused summand that is stored."""
+    stack = Stack((2, 12, 10))
+    stack.add("Concat", stack.store(1, 2, 12, 10), shape=(4, 12, 10), axis=1)
+    stack.add("Conv", stack.store(3, 4, 3, 3), shape=(3, 12, 10), pads=[1] * 4)
+    weight, bias, summand = stack.store(3, 3, 3, 3), stack.store(3), stack.store(1, 3, 12, 10)
+    stack.nodes.append(
+        helper.make_node(
+            "FusedConv",
+            [stack.last, weight, bias, summand],
+            ["fused"],
+            domain="com.microsoft",
+            pads=[1] * 4,
+            activation="Relu",
+        )
+    )
+    stack.last = "fused"
+    proto = stack.model()
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    cut = unrolled(proto, [Cut("x", "fused", (3, 2))], tensors(proto, tmp_path))
+    x = stack.rng.standard_normal((1, 2, 12, 10)).astype(np.float32)
+    close(run(cut.proto, x), run(proto, x))
+
+
+def test_gaps_are_a_reason_for_patches() -> None:
+    """What is there at once may fit while addresses, multiples of 16, leave gaps: then less is to be there at once."""
+    stack = Stack((1, 17, 17))
+    for filters, channels in ((3, 1), (3, 3), (1, 3)):
+        stack.add("Conv", stack.store(filters, channels, 3, 3), shape=(filters, 17, 17), pads=[1] * 4)
+    proto, file = stack.model(), Path("m.onnx")
+    room = most_at_once(buffers(problem_of(proto, file)))
+    assert room == 2 * 3 * 17 * 17 * 4 < schedule(proto, file).plan.arena_bytes
+    made = schedule(proto, file, limit=room)
+    assert made.cuts
+    assert made.plan.arena_bytes <= room
 
 
 def test_less_room_is_more_work_and_never_less_memory_than_asked_for(tmp_path: Path) -> None:

@@ -143,6 +143,40 @@ def test_some_channels_of_a_weight_keep_those_channels_of_its_input() -> None:
     assert plan.trained == halves.some.weight.numel()
 
 
+class Scaled(nn.Module):
+    """A layer with a scale of its own (LayerScale)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gamma, self.head = nn.Linear(6, 9), nn.Parameter(torch.rand(9)), nn.Linear(9, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.sigmoid(self.first(x)) * self.gamma)
+
+
+@pytest.mark.parametrize("chosen", [["gamma"], ["first.bias"], ["gamma", "first.weight"]])
+def test_a_scales_gradient_needs_what_was_scaled(chosen: list[str]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 5, 6)
+    graph = capture(Scaled().eval(), x)
+    plan = training_plan(graph, (5, 6), dict.fromkeys(chosen, 1.0))
+    truth = Poisoned(graph, chosen, None).gradients(x)
+    assert sorted(truth) == sorted(chosen)
+    assert alike(Poisoned(graph, chosen, set(plan.kept)).gradients(x), truth)
+    for name in plan.kept:
+        assert not alike(Poisoned(graph, chosen, set(plan.kept) - {name}).gradients(x), truth), name
+    if chosen == ["gamma"]:
+        (held,) = plan.kept
+        last = max(buffer.last for buffer in plan.plan.buffers)
+        assert next(buffer.last for buffer in plan.plan.buffers if held in buffer.tensors) == last
+
+
+@pytest.mark.parametrize("tokens", [3, 12])
+def test_some_channels_of_tokens_are_the_last_axis(tokens: int) -> None:
+    plan = training_plan(nn.Linear(12, 5), (tokens, 12), {"weight": 0.25})
+    assert list(plan.kept.values()) == [tokens * 3]
+
+
 @pytest.mark.parametrize("less", [["stem.weight"], ["wide.weight", "stem.weight", "depth.weight"]])
 def test_updating_less_never_takes_more(less: list[str]) -> None:
     model = Net().eval()

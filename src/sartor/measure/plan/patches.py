@@ -9,7 +9,6 @@ where something else is over the limit then, that is cut as well: a transformer'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
@@ -59,15 +58,15 @@ def schedule(
     *,
     limit: int | None = None,
     kernels: Kernels = WHOLE_TENSORS,
-    named: AbstractSet[str] | None = None,
+    source: Graph | None = None,
 ) -> Schedule:
     """Plan ``proto`` in its best order, and patch by patch where it does not fit ``limit`` bytes without.
 
-    Where no patches make it fit, those that come nearest; none where its input alone does not. ``named``: tensors at
-    which a stretch may begin and end, where not all; without ``limit`` nothing is cut. ``file`` names it in errors.
-    Raises InputError.
+    Where no patches make it fit, those that come nearest; none where its input alone does not. ``source``: the graph
+    that ``proto`` was fused from, where stretches are to be cuts of that one too; without ``limit`` nothing is cut.
+    ``file`` names it in errors. Raises InputError.
     """
-    return _Search(proto, tensors(proto, file), limit, kernels, named).best()
+    return _Search(proto, tensors(proto, file), limit, kernels, source).best()
 
 
 def write_patched(file: Path, target: Path, cuts: Sequence[Cut]) -> None:
@@ -91,7 +90,7 @@ class _Search:
         values: Mapping[str, np.ndarray],
         limit: int | None,
         kernels: Kernels,
-        named: AbstractSet[str] | None,
+        source: Graph | None,
     ) -> None:
         # Order first, with concatenations as copies: what is written into its place has its schedule's order.
         copying = replace(kernels, windows=False)
@@ -101,7 +100,7 @@ class _Search:
         self.values = dict(values)
         self.graph = Graph(self.proto, values)
         self.problem = problem_from(self.proto, values, kernels=copying)
-        self.named = named
+        self.source = source
         self.macs = [node_macs(node, self.graph.shapes) for node in self.graph.nodes]
         self.numbers = {name: number for number, node in enumerate(self.graph.nodes) for name in node.output if name}
         self.buffers = buffers(self.problem)
@@ -118,10 +117,10 @@ class _Search:
             while (found := self._better(cuts, now)) is not None:
                 cuts, now = found
             best = min(best, self._schedule(cuts), key=lambda made: made.plan.arena_bytes)
-            gaps = best.plan.arena_bytes - limit
-            if gaps <= 0 or not cuts:
+            gaps, most, aim = best.plan.arena_bytes - limit, max(now.values()), self.limit or 0
+            if gaps <= 0 or (most > aim and not cuts):
                 break
-            self.limit = (self.limit or 0) - gaps  # what is there at once fits, and leaves gaps: aim lower
+            self.limit = min(aim - gaps, most - 1)  # what is there at once fits, and leaves gaps: aim lower
         return best
 
     def _schedule(self, options: Sequence[_Option]) -> Schedule:
@@ -174,12 +173,11 @@ class _Search:
     def _options(self, number: int, peak: int) -> list[_Option]:
         """Stretches and grids that hold node ``number``: those below the limit by overhead, then others by peak."""
         assert self.limit is not None
-        may = lambda name: self.named is None or name in self.named
         ends = {
             (entry, exit): (inside, beside)
-            for exit in filter(may, self.numbers)
+            for exit in self.numbers
             for entry, inside in self.graph.stretches(exit)
-            if may(entry) and number in inside and (beside := self._beside(inside, entry, exit)) < peak
+            if number in inside and (beside := self._beside(inside, entry, exit)) < peak and self._there(entry, exit)
         }
         limit, found = self.limit, list[_Option]()
         for enough in (True, False):  # those whose ends leave no room for a patch only where nothing else is left
@@ -190,6 +188,13 @@ class _Search:
         return sorted(
             found, key=lambda o: (o.peak_bytes > limit, o.more_macs if o.peak_bytes <= limit else o.peak_bytes)
         )
+
+    def _there(self, entry: str, exit: str) -> bool:
+        """Whether the source has this stretch: what fusing took away, a padding say, may end it there."""
+        if self.source is None:
+            return True
+        same = all(self.source.shapes.get(name) == self.graph.shapes[name] for name in (entry, exit))
+        return same and any(entry == other for other, _ in self.source.stretches(exit))
 
     def _beside(self, inside: frozenset[int], entry: str, exit: str) -> int:
         """What is there all along: the stretch's ends, and what others left for others."""

@@ -7,7 +7,7 @@ or whose output depends on more than a window of its input, has no answer, and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +63,7 @@ def needs(
     if attributes.get("channels_last"):
         return None
     read = [name for name in node.input if name and name not in constants]
+    stored = [name for name in node.input if name in constants]
     plain = all(cut_axes(shapes[name]) == axes and whole(shapes[name]) == whole(out) for name in read)
     if node.op_type in POINTWISE:
         return _pointwise(node, box, shapes, constants)
@@ -71,9 +72,14 @@ def needs(
         return Needs({read[0]: box}) if across and plain and read == [node.input[0]] else None
     if node.op_type in _ROWWISE:
         last = attributes.get("axis", -1) % len(out) == len(out) - 1
-        return Needs(dict.fromkeys(read, box)) if axes == (1,) and last and plain else None
+        return (
+            Needs(dict.fromkeys(read, box), _crops(stored, out, box, shapes))
+            if axes == (1,) and last and plain
+            else None
+        )
     if node.op_type == "Concat":
-        return Needs(dict.fromkeys(read, box)) if attributes["axis"] % len(out) not in axes and plain else None
+        across = attributes["axis"] % len(out) not in axes
+        return Needs(dict.fromkeys(read, box), _crops(stored, out, box, shapes)) if across and plain else None
     if node.op_type in PRODUCTS:
         right = node.input[PRODUCTS[node.op_type]]
         turned = any(value for name, value in attributes.items() if name.startswith("trans"))
@@ -99,20 +105,29 @@ def _pointwise(
 ) -> Needs | None:
     out = shapes[node.output[0]]
     boxes: dict[str, Box] = {}
-    crops: dict[str, dict[int, tuple[int, int]]] = {}
     for name in filter(None, node.input):
         shape = shapes[name]
-        missing = len(out) - len(shape)
         if name in constants:
-            where = {a - missing: b for a, b in zip(cut_axes(out), box, strict=True) if a >= missing}
-            where = {axis: part for axis, part in where.items() if shape[axis] > 1}
-            if where:
-                crops[name] = where
-        elif missing:
+            continue
+        if len(shape) != len(out):
             return None
-        else:
-            boxes[name] = tuple((0, 1) if shape[a] == 1 else b for a, b in zip(cut_axes(out), box, strict=True))
-    return Needs(boxes, crops)
+        boxes[name] = tuple((0, 1) if shape[a] == 1 else b for a, b in zip(cut_axes(out), box, strict=True))
+    return Needs(boxes, _crops([name for name in node.input if name in constants], out, box, shapes))
+
+
+def _crops(
+    stored: Iterable[str], out: tuple[int, ...], box: Box, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, dict[int, tuple[int, int]]]:
+    """Of constants that lie on the output, broadcast from the right, what lies on ``box`` of it."""
+    crops: dict[str, dict[int, tuple[int, int]]] = {}
+    for name in stored:
+        shape = shapes[name]
+        missing = len(out) - len(shape)
+        where = {a - missing: b for a, b in zip(cut_axes(out), box, strict=True) if a >= missing}
+        where = {axis: part for axis, part in where.items() if shape[axis] > 1}
+        if where:
+            crops[name] = where
+    return crops
 
 
 def _sliding(
@@ -144,12 +159,14 @@ def _sliding(
         part.append((start, end))
         left[axis], left[axis + 2] = start - low, high - end
     boxes: dict[str, Box] = {node.input[0]: tuple(part)}
-    for name in node.input[3:] if node.op_type == "FusedConv" else ():
-        if name and name not in constants:  # the summand of a fused addition
+    summands = [name for name in node.input[3:] if name] if node.op_type == "FusedConv" else []
+    for name in summands:
+        if name not in constants:
             if name in boxes or shapes[name] != out:
                 return None
             boxes[name] = box
-    return Needs(boxes, pads=tuple(left))
+    crops = _crops([name for name in summands if name in constants], out, box, shapes)
+    return Needs(boxes, crops, pads=tuple(left))
 
 
 def _pads(

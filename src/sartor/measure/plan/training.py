@@ -45,7 +45,8 @@ _VIEWS = frozenset(_VIEW_LIST.split())
 _NOTHING_LIST = "add sub neg permute transpose mean cat pad constant_pad_nd clone"
 _NOTHING = frozenset(_NOTHING_LIST.split()) | _VIEWS
 _OVERWRITING = frozenset(["add", "sub", "neg", *_KEPT]) - {"avg_pool2d"}
-_WEIGHTED = frozenset(["conv1d", "conv2d", "linear"])
+_WEIGHTED = {"conv1d": -2, "conv2d": -3, "linear": -1}
+"""Where the channels of what they read are among its axes."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ class _Writer:
         self.kept: dict[str, int] = {}
         self.signs: set[str] = set()
         self.asked: dict[str, list[str]] = {}
-        """Of each node, what its backward step reads beside the gradient of its result."""
+        """Of each node, what the gradient of its input is made of beside the gradient of its result."""
+        self.own: dict[str, list[str]] = {}
+        """The same of its parameters' gradients."""
         self.base: dict[str, str] = {name: name for name in self.fed}
         for node in self.nodes:
             self._keep(node)
@@ -130,49 +133,52 @@ class _Writer:
         self.base[node.name] = self.base[reads[0]] if op in _VIEWS and reads else node.name
         trained = self._trained(node)
         flows = [name for name in reads if name in self.differentiable]
-        self.asked[node.name] = []
+        self.asked[node.name], self.own[node.name] = [], []
         if not trained and not flows:
             return
         self.differentiable.add(node.name)
         if op in _WEIGHTED:
             weight = next((name for name in trained if self.parameters[name].dim() > 1), None)
             if weight is not None:
-                self._hold(node, self._channels(reads[0], weight))
+                axis = _WEIGHTED[op]
+                self._hold(node, reads[0], self.own, axis=axis, some=self._some(reads[0], axis, weight))
         elif op == "mul":
             tensors = [a.name for a in node.args[:2] if hasattr(a, "name")]
             for one, other in zip(tensors, reversed(tensors), strict=True):
-                if one in flows and other in self.activations and len(tensors) == 2:
-                    self._hold(node, other)
+                if other in self.activations and len(tensors) == 2:
+                    if one in flows:
+                        self._hold(node, other, self.asked)
+                    elif self.sources.get(one) in trained:
+                        self._hold(node, other, self.own)
         elif op in _KEPT:
             what = _KEPT[op]
-            self._hold(node, reads[0] if what == _INPUT else node.name, sign=what == _SIGN and self.masks)
+            self._hold(node, reads[0] if what == _INPUT else node.name, self.asked, sign=what == _SIGN and self.masks)
         elif op == "adaptive_avg_pool2d":
             if self.values[node.name] != _tensor(node).shape[1]:  # to one pixel it is a mean
-                self._hold(node, reads[0])
+                self._hold(node, reads[0], self.asked)
         elif op not in _NOTHING or trained:
             raise InputError(
                 f"what the gradient of {op} keeps is not known: fuse batch norms into their convolutions, and update "
                 f"only layers that have no {op} between them and the output"
             )
 
-    def _hold(self, node: Any, name: str, *, sign: bool = False) -> None:
-        whole, _, part = name.partition("[")
-        base = self.base[whole] + (f"[{part}" if part else "")
-        self.asked[node.name].append(f"{node.name}/sign" if sign else base)
+    def _hold(
+        self, node: Any, name: str, by: dict[str, list[str]], *, axis: int = 0, some: int = 0, sign: bool = False
+    ) -> None:
+        """Keep ``name`` for ``node``'s step of ``by``: all of it, or the first ``some`` along ``axis``."""
+        base = self.base[name] + (f"[:{some}]" if some else "")
+        by[node.name].append(f"{node.name}/sign" if sign else base)
         if sign:
             self.signs.add(node.name)
-        count = self.values[self.base[whole]]
-        if part:
-            shape = self.shapes[whole]
-            count = count // shape[1 if len(shape) > 2 else -1] * int(part[1:-1])
-        self.kept[base] = count
+        count = self.values[self.base[name]]
+        self.kept[base] = count // self.shapes[name][axis] * some if some else count
 
-    def _channels(self, image: str, weight: str) -> str:
-        """The input, or the channels of it that the updated share of ``weight`` reads."""
+    def _some(self, image: str, axis: int, weight: str) -> int:
+        """How many channels of the input the updated share of ``weight`` reads; 0 for all."""
         channels = self.parameters[weight].shape[1]
         some = max(1, round(self.updates[weight] * channels))
-        grouped = self.shapes[image][1 if len(self.shapes[image]) > 2 else -1] != channels
-        return image if some == channels or grouped else f"{image}[:{some}]"
+        grouped = self.shapes[image][axis] != channels
+        return 0 if some == channels or grouped else some
 
     def _reads(self, node: Any) -> list[str]:
         return [n.name for n in node.all_input_nodes if n.name in self.activations]
@@ -219,7 +225,7 @@ class _Writer:
                 name = f"{node.name}/sign"
                 sizes[name] = -(-self.values[node.name] // 8)
                 steps.append(Step((node.name,), (name,)))
-            for name in self.asked[node.name]:
+            for name in self.own[node.name]:
                 if "[" in name and name not in sizes:  # some channels, before the tensor is overwritten
                     sizes[name] = activation * self.kept[name]
                     steps.insert(len(steps) - 1, Step((name.partition("[")[0],), (name,)))
@@ -251,11 +257,14 @@ class _Writer:
                 into = f"d/{name}<{node.name}"
                 values = self.parameters[name].numel()
                 sizes[into] = weight * max(1, round(self.updates[name] * values))
-                steps.append(Step((whole, *self.asked[node.name]), (into,)))  # applied at once
+                steps.append(Step((whole, *self.own[node.name]), (into,)))  # applied at once
             if made:
                 view = op in _VIEWS and len(made) == 1
-                kept = () if op in _WEIGHTED else tuple(self.asked[node.name])
-                steps.append(Step((whole, *kept), tuple(made), (whole,) if op in _OVERWRITING else (), view=view))
+                steps.append(
+                    Step(
+                        (whole, *self.asked[node.name]), tuple(made), (whole,) if op in _OVERWRITING else (), view=view
+                    )
+                )
         return steps
 
 

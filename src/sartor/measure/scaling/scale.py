@@ -44,14 +44,14 @@ def scale(network: Scalable, factor: float, rule: str | Rule = "fast", *, within
     in what the rule changes; then widths do, whatever the rule, in steps that become finer down to one channel.
     Deviation: the papers round once, and what comes out is off by what it is.
 
-    Raises InputError for a factor that is not a number between 1/1000 and 1000, for unknown rules, and where nothing
-    comes near enough: it names the nearest.
+    Raises InputError for a factor that is not a number between 1/1000 and 1000, for unknown rules and rules that give
+    no such numbers, and where nothing comes near enough: it names the nearest.
     """
     if not math.isfinite(factor) or not 1 / FURTHEST <= factor <= FURTHEST:
         raise InputError(f"networks scale by a factor between {1 / FURTHEST:g} and {FURTHEST:g}, not {factor:g}")
     if not 0 < within < 1:
         raise InputError(f"within is a share between 0 and 1, not {within}")
-    asked = _rule(rule)
+    asked = _checked(_rule(rule))
 
     @cache
     def macs(sizes: Sizes) -> int:
@@ -79,7 +79,8 @@ def scale(network: Scalable, factor: float, rule: str | Rule = "fast", *, within
             f"this network cannot be scaled to {factor:g} times its multiply-accumulates: the nearest is {reached:.3g} "
             "times; take that, or another rule"
         )
-    return Scaled(network.of(best), macs(best), reached, _factors(network.sizes, best))
+    made = network.of(best)
+    return Scaled(made, macs(best), reached, _factors(network.sizes, made.sizes))
 
 
 def activations(counted: Counts) -> int:
@@ -94,6 +95,25 @@ def _rule(rule: str | Rule) -> Rule:
         near = difflib.get_close_matches(rule, RULES, n=1)
         raise InputError(f"no rule is called {rule!r}: " + (f"did you mean {near[0]}?" if near else ", ".join(RULES)))
     return RULES[rule]
+
+
+def _checked(rule: Rule) -> Rule:
+    """``rule``, which may be anybody's: with InputError for what is no factor."""
+    most = FURTHEST * math.exp(SPREAD)
+
+    def checked(s: float) -> Factors:
+        by = rule(s)
+        if not isinstance(by, Factors):
+            raise InputError(f"a rule gives Factors(depth, width, resolution), not {by!r}")
+        for name, value in vars(by).items():
+            if not isinstance(value, (int, float)) or not 1 / most < value < most:  # never true of NaN
+                raise InputError(
+                    f"the rule gives {value!r} times the {name} for {s:.3g} times the multiply-accumulates: factors "
+                    f"are numbers between {1 / most:.1g} and {most:.1g}"
+                )
+        return by
+
+    return checked
 
 
 def _along(network: Scalable, rule: Rule, factor: float, off: Callable[[Sizes], float], close: float) -> Sizes:

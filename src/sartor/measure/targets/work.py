@@ -77,7 +77,7 @@ def work_in(
     """As :func:`work_of`, from arrays of the tensors' shapes and types; who makes a tensor of ``free`` does nothing."""
     known = shapes(proto, values)
     stored = {tensor.name for tensor in proto.graph.initializer}
-    narrow, half = _narrow(proto, values), _half(proto, values)
+    narrow, half = _narrow(proto, values, free), _half(proto, values, free)
     made = {name: node for node in proto.graph.node for name in node.output}
     found = []
     for node in proto.graph.node:
@@ -102,21 +102,26 @@ def _behind(made: dict[str, onnx.NodeProto], name: str) -> onnx.NodeProto | None
     return node
 
 
-def _narrow(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> set[str]:
-    """Tensors that hold 8 bits, or stand for a tensor that does."""
+def _narrow(proto: onnx.ModelProto, values: Mapping[str, np.ndarray], free: AbstractSet[str]) -> set[str]:
+    """Tensors that hold 8 bits, or stand for a tensor that does, whole or in parts."""
     narrow = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _INTEGERS}
     narrow |= {name for name, value in values.items() if value.dtype in (np.int8, np.uint8)}
     for node in proto.graph.node:
         first = node.input[0] if node.input else ""
-        if first in narrow and node.op_type in ("DequantizeLinear", *_FREE):
+        stands = node.op_type in ("DequantizeLinear", *_FREE) or node.output[0] in free
+        if first in narrow and stands:
             narrow.update(node.output)
     return narrow
 
 
-def _half(proto: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> set[str]:
+def _half(proto: onnx.ModelProto, values: Mapping[str, np.ndarray], free: AbstractSet[str]) -> set[str]:
     """Tensors of 16-bit floats."""
     weights = {tensor.name for tensor in proto.graph.initializer if tensor.data_type in _HALVES}
-    return weights | {name for name, value in values.items() if value.dtype == np.float16}
+    half = weights | {name for name, value in values.items() if value.dtype == np.float16}
+    for node in proto.graph.node:
+        if node.input and node.input[0] in half and node.output[0] in free:
+            half.update(node.output)  # a part of a weight
+    return half
 
 
 def _work(
@@ -142,7 +147,7 @@ def _work(
         operands = [node.input[0], node.input[_CONVOLUTIONS[node.op_type]]]
     elif node.op_type in _PRODUCTS:
         right = known[node.input[_PRODUCTS[node.op_type]]]
-        columns = out[-1]
+        columns = out[-1] if out else 1  # two vectors make a number
         depth = macs // max(1, math.prod(out))
         groups = math.prod(right[:-2]) if len(right) > 2 else 1
         rows = math.prod(out[:-1]) // max(1, groups)

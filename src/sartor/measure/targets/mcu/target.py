@@ -13,7 +13,7 @@ import onnx
 from sartor.errors import InputError
 from sartor.measure.plan.kernels import Kernels
 from sartor.measure.plan.patches import Schedule, schedule
-from sartor.measure.plan.unroll import unrolled
+from sartor.measure.plan.unroll import Graph, unrolled
 from sartor.measure.runnable import load, tensors
 from sartor.measure.targets.mcu.boards import (
     BOARDS,
@@ -125,15 +125,18 @@ class Mcu(Simulated):
         return _scheduled(file.read_bytes(), file, limit, Kernels(self.runtime not in WHOLE_OUTPUTS, self.patches))
 
     def patched(self, file: Path) -> dict[str, Any] | None:
-        """See ``targets.target.Patching``."""
+        """See ``targets.target.Patching``; where the file cannot be patched, ``because`` says why."""
         if replace(self, patches=False).peak_bytes(file) <= self.max_memory_bytes:
             return None
         there = replace(self, patches=True)
-        found = there.schedule(file)
+        try:
+            found, latency = there.schedule(file), there.latency_ms(file)
+        except InputError as error:  # the file without patches was read and planned above, and has its figures
+            return {"because": str(error), "fits": False, "cuts": []}
         return {
             "peak_activation_bytes": found.plan.arena_bytes,
             "overhead": found.overhead,
-            "latency_ms": there.latency_ms(file).median_ms,
+            "latency_ms": latency.median_ms,
             "fits": found.plan.arena_bytes <= self.max_memory_bytes,
             "cuts": [asdict(cut) for cut in found.cuts],
         }
@@ -190,5 +193,8 @@ def _sum(one: Work, other: Work) -> Work:
 
 @lru_cache(maxsize=8)  # a file's peak, latency and misfits are asked for one after the other
 def _scheduled(content: bytes, file: Path, limit: int | None, kernels: Kernels) -> Schedule:
-    named = {name for node in load(file).graph.node for name in (*node.input, *node.output)}
-    return schedule(board_graph(file), file, limit=limit, kernels=kernels, named=named)
+    source = None
+    if limit is not None:
+        proto = load(file)
+        source = Graph(proto, tensors(proto, file))
+    return schedule(board_graph(file), file, limit=limit, kernels=kernels, source=source)

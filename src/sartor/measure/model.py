@@ -70,8 +70,8 @@ def measure_model(
     ``sartor profile-device``, nothing is timed: latency_ms and latency_ci_ms are predicted, ``known`` is the share of
     it that is made of parts which were timed by themselves, and there are no layers. A target on which only so much
     fits adds misfits: what is too large; a microcontroller also patches: None, or what running stretches patch by patch
-    makes of activations that are too large (peak_activation_bytes, overhead in MACs, latency_ms, fits, cuts; or because: why
-    there is nothing to say).
+    makes of activations that are too large (peak_activation_bytes, overhead in MACs, latency_ms, fits, cuts; or, as
+    because, why there is nothing to say).
     With ``lint``: lint, what :func:`sartor.measure.lint.lint.lint_model` found, which takes some minutes.
     With ``memory_plan``: memory_plan, :func:`sartor.measure.plan.buffers_of.buffers_of`.
     Raises InputError when the model cannot be found, built, exported or run.

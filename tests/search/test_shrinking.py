@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import numpy as np
@@ -120,8 +121,9 @@ def test_what_gives_little_for_its_cost_is_outbid():
     assert outbid(space, history, [ACC, MS], 1e-6, rate=2)["b"][2] > 0.01
     with pytest.raises(InputError, match="two objectives"):
         outbid(space, history, [ACC, MS, ACC])
-    with pytest.raises(InputError, match="at least 1"):
-        traded(rate=0.5)
+    for rate in (0.5, math.inf, math.nan):
+        with pytest.raises(InputError, match="a number from 1"):
+            traded(rate=rate)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 10))

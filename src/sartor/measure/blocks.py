@@ -12,6 +12,7 @@ does in its time, which is the paper's device friendliness alone; and what goes 
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +90,7 @@ class BlockProfile:
             "target": self.target,
             "effects": table(self.effects),
             "alone": table(self.alone),
-            "rank": self.rank,
+            "rank": self.rank if math.isfinite(self.rank) else None,
             "networks": rows,
         }
 

@@ -14,7 +14,7 @@ from sartor.machine import cores
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "bf16", "sve")
 _PACKAGES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "optuna", "scikit-learn", "safetensors")
-_RUNTIMES = ("onnxruntime-gpu", "openvino", "executorch", "ai-edge-litert", "litert-torch")
+_RUNTIMES = ("onnxruntime-gpu", "openvino", "executorch", "ai-edge-litert", "litert-torch", "tensorrt")
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -145,7 +146,9 @@ def _bound(session: ort.InferenceSession, binding: Any) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _gpu() -> str:
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", "--id=0"]
+    """The first that the process may see: its name, the card itself, and the driver. A timing is of all three."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip() or "0"
+    command = ["nvidia-smi", "--query-gpu=name,uuid,driver_version", "--format=csv,noheader", f"--id={first}"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -5,6 +5,7 @@ Mills et al., Profiling Neural Blocks and Design Spaces, P134 (arXiv:2109.12426)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -44,8 +45,8 @@ def traded(share: float = 0.25, ridge: float = 1.0, rate: float = 4.0) -> Criter
     Where every option that costs more is also worth more, none beats another (:func:`profiled` drops nothing), and yet
     some give little for what they cost. The ends of the front, beyond ``rate``, are given up for it.
     """
-    if not rate >= 1:
-        raise InputError(f"the rate between objectives is at least 1, not {rate!r}")
+    if not (rate >= 1 and math.isfinite(rate)):
+        raise InputError(f"the rate between objectives is a number from 1, not {rate!r}")
     return partial(_traded, share=share, ridge=ridge, rate=rate)
 
 

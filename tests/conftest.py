@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 # Before anything imports torch, and inherited by every process a test starts: tiny tensors run slower on many threads,
 # and where tests run beside each other each has one core.
@@ -67,18 +64,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 PROJECT = Path(__file__).resolve().parents[1]
-
-
-def benchmark(name: str) -> ModuleType:
-    """A program of ``benchmarks/`` as a module, for tests of what it computes."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, PROJECT / "benchmarks" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

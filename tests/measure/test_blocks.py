@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import benchmark
+from programs import benchmark
 from sartor.errors import InputError
 from sartor.measure.blocks import BlockProfile, block_profile
 from sartor.measure.targets.named import open_target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from programs import benchmark
 from sartor.errors import InputError
 from sartor.measure.language import PRECISIONS, Bench, language_bench
 from sartor.measure.targets.named import open_target
@@ -24,13 +24,8 @@ PROMPT = 24
 
 
 @pytest.fixture(scope="module")
-def bench(project: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("language_models", project / "benchmarks" / "language_models.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def bench() -> ModuleType:
+    return benchmark("language_models")
 
 
 @settings(max_examples=20)

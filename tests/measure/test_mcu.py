@@ -3,9 +3,7 @@ of time says that less work takes longer."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import programs
 from contracts.target import SHAPE, SimulatedSuite, network
 from sartor.compress.quantize import quantize_int8
 from sartor.errors import InputError
@@ -44,15 +43,8 @@ class TestF412WithTinyEngine(SimulatedSuite):
 
 
 @pytest.fixture(scope="module")
-def benchmark(request: pytest.FixtureRequest) -> ModuleType:
-    file = Path(request.config.rootpath) / "benchmarks" / "boards.py"
-    spec = importlib.util.spec_from_file_location("boards_benchmark", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def benchmark() -> ModuleType:
+    return programs.benchmark("boards")
 
 
 def _file(module: nn.Module, shape: tuple[int, int, int], file: Path) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from programs import benchmark
 from sartor.measure.counts import Counts, counts_of
 from sartor.models.zoo import open_model
 
@@ -67,16 +67,12 @@ def test_parameters_are_timms(name: str, published: Rows) -> None:
 
 
 @pytest.mark.claim
-def test_every_network_is_counted_to_the_unit(data_dir: Path, project: Path, published: Rows) -> None:
+def test_every_network_is_counted_to_the_unit(data_dir: Path, published: Rows) -> None:
     """MACs as the dispatcher counts them while the network really runs, attention included; parameters as timm says."""
     listed = data_dir.parent / "models.txt"
     if not listed.is_file():
         pytest.skip(f"no {listed}: set SARTOR_DATA to a folder beside which there is a list of networks")
-    spec = importlib.util.spec_from_file_location("counting", project / "benchmarks" / "counting.py")
-    assert spec is not None
-    assert spec.loader is not None
-    counting = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(counting)
+    counting = benchmark("counting")
     names = [line.strip() for line in listed.read_text().splitlines() if line.strip() and not line.startswith("#")]
     assert len(names) > 80
     table, wrong, compared = timms(published), [], 0

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from conftest import benchmark
+from programs import benchmark
 
 
 @pytest.fixture(scope="module")

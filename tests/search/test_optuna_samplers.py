@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ import optuna
 import pytest
 
 from contracts.strategy import CONDITIONAL, FLAT, InMemory, StrategySuite, evaluate, history_of
+from programs import benchmark
 from sartor.errors import InputError
 from sartor.records import Arch, Record
 from sartor.search import run
@@ -157,14 +157,9 @@ class TestOneObjectiveTpe(StrategySuite):
 
 
 @pytest.fixture(scope="module")
-def shipped(project: Path):
+def shipped():
     """The benchmark's module that runs other libraries as they ship."""
-    spec = importlib.util.spec_from_file_location("shipped", project / "benchmarks" / "shipped.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("shipped")
 
 
 @pytest.mark.parametrize("sampler", [None, optuna.samplers.RandomSampler])

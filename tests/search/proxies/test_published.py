@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
+import programs
 from sartor.models.buildable import nb201_problem
 from sartor.search.proxies import proxies, proxy_evaluator
 
 
 @pytest.fixture(scope="module")
-def benchmark(project: Path):
-    spec = importlib.util.spec_from_file_location("zero_cost", project / "benchmarks" / "zero_cost.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def benchmark():
+    return programs.benchmark("zero_cost")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ tool, in a process of its own that is stopped after ``--limit`` seconds: does th
 multiply-accumulates; the share of parameters that a cut can reach; seconds to the groups and seconds to cut, medians
 over repeats, the two in turns; and the largest error of the output's scale. Sartor's is against its masked original.
 Torch-Pruning has no such reference: its cut network is held against the original whose cut channels are set to zero
-where they are made, and to nothing where a layer norm reads them, which that cannot tell.
+where they are made, and to nothing where a layer norm reads them, which that cannot tell. With ``--json``, a benchmark
+that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from coverage import error, macs, outputs, stir
+from coverage import error, listed, macs, outputs, stir
 from torch import Tensor, nn
 
 from sartor.graph import trace
@@ -195,11 +196,13 @@ def main() -> None:
     if options.one:
         one(options.one, options.repeats)
         return
-    names = options.names.split(",") if options.names else options.models.read_text().split()
-    rows = {}
+    names = options.names.split(",") if options.names else listed(options.models)
+    done = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    rows = {name: done[name] for name in names if name in done}
     print(f"{'network':44} {'tool':14} {'groups s':>8} {'cut s':>7} {'MACs':>5} {'reach':>6}  error")
     for name in names:
-        rows[name] = compare(name, options.repeats, options.limit)
+        if name not in rows:
+            rows[name] = compare(name, options.repeats, options.limit)
         for tool, row in rows[name].items():
             if "why" in row:
                 said = row["why"]

@@ -144,6 +144,11 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
+def listed(file: Path) -> list[str]:
+    """The networks that a file names, one a line; lines with ``#`` are remarks."""
+    return [name.strip() for name in file.read_text().splitlines() if name.strip() and not name.startswith("#")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=Path("../shared/models.txt"))
@@ -159,7 +164,7 @@ def main() -> None:
     if options.names:
         names = options.names.split(",")
     elif options.models.is_file():
-        names = [n.strip() for n in options.models.read_text().splitlines() if n.strip() and not n.startswith("#")]
+        names = listed(options.models)
     else:
         sys.exit(f"{options.models} is missing: give --models FILE or --names")
     rows = []

@@ -373,3 +373,30 @@ def test_a_slice_of_which_nothing_would_be_left() -> None:
     supernet = elastify(net, x, widths=(0.25, 1.0))
     smallest = supernet.space.smallest()
     torch.testing.assert_close(supernet(x, smallest), supernet.extract(smallest)(x))
+
+
+class NormAndAct(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: more than a batch norm, in a class that is one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(super().forward(x))
+
+
+class NormOfOwn(nn.modules.batchnorm._BatchNorm):
+    def _check_input_dim(self, input: Tensor) -> None: ...
+
+
+@pytest.mark.parametrize("kind", [NormAndAct, NormOfOwn, nn.BatchNorm2d])
+def test_a_norm_that_does_more_does_it_once(kind: Callable[[int], nn.Module]) -> None:
+    torch.manual_seed(0)
+
+    def run(m: Any, x: Tensor) -> Tensor:
+        y = m.norm(m.a(x))
+        y = torch.cat((y[:, 4:], y[:, :4]), 1)  # what no attribute holds
+        return m.head(y.mean((2, 3)))
+
+    net = Net(run, a=nn.Conv2d(3, 8, 1), norm=kind(8), head=nn.Linear(8, 2))
+    if kind is nn.BatchNorm2d:
+        net.norm.register_forward_hook(lambda m, x, y: y.sin())
+    assert isinstance(trace(net.eval(), IMAGES).slice({"a": [0, 1, 2, 5, 6]}), torch.fx.GraphModule)
+    held(net, IMAGES, {"a": [0, 1, 2, 5, 6]})

@@ -164,20 +164,31 @@ class Graph:
 
     def as_graph(self, cut: Keep) -> nn.Module:
         """The captured graph after ``cut``, whatever the model's code allows; for any batch where that allows it."""
+        args, kwargs = self.inputs
         own = self._as_graph(cut)
+        said = outputs_of(own, args, kwargs)
+        if not self._checked(cut).without and not agree(said, self._expected(cut)):
+            log.warning("%s: its batch norms and dropouts stay as they are in eval mode", type(self.model).__name__)
+            own = self._as_graph(cut, layers=False)
+            said = outputs_of(own, args, kwargs)
         if self._any_batch is None:
             return own
-        args, kwargs = self.inputs
         module = self._any_batch._as_graph(cut)
-        return module if agree(outputs_of(module, args, kwargs), outputs_of(own, args, kwargs)) else own
+        return module if agree(outputs_of(module, args, kwargs), said) else own
 
-    def _as_graph(self, cut: Keep) -> nn.Module:
+    def _as_graph(self, cut: Keep, layers: bool = True) -> nn.Module:
         kept = self.kept(cut)
-        indices = {name: self._indices(value.dims, kept) for name, value in self._coupled.tensors.items()}
         constants, _ = self.constants(kept.count)
         gone = self._checked(cut).without
         skipped = [block for block in self.blocks if block.path in gone]
-        return graph_module(self._captured, self.data, indices, constants, self._coupled.calls, skipped)
+        calls = self._coupled.calls
+        return graph_module(self._captured, self.data, self.indices(cut), constants, calls, skipped, layers=layers)
+
+    def _expected(self, cut: Keep) -> list[Tensor]:
+        """What the captured operators say on the example inputs after ``cut``, run one by one."""
+        constants, _ = self.constants(self.kept(cut).count)
+        sliced = sliced_tensors(self.data, self.indices(cut))
+        return run_sliced(self._captured, self.inputs, sliced, constants, self._coupled.calls)
 
     @cached_property
     def _any_batch(self) -> Graph | None:

@@ -26,10 +26,12 @@ def graph_module(
     constants: Mapping[fx.Node, dict[str, Any]],
     calls: Mapping[fx.Node, Call],
     skipped: Sequence[Block] = (),
+    layers: bool = True,
 ) -> fx.GraphModule:
     """The captured graph as a module: tensors sliced, constants changed, blocks left out (``skipped``).
-    Batch norms and dropouts are layers again, so that ``train()`` means what it
-    did."""
+
+    With ``layers`` batch norms and dropouts are layers again, so that ``train()`` means what it did.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, of how it copies graphs
         module = captured.program.module(check_guards=False)
@@ -49,7 +51,7 @@ def graph_module(
             continue
         if original in constants:
             node.target, node.args, node.kwargs = changed(node, calls[original], constants[original])
-        if original in calls and node.graph is module.graph:
+        if layers and original in calls and node.graph is module.graph:
             _as_layer(module, captured.model, node, calls[original])
     if skipped:
         module.delete_all_unused_submodules()
@@ -127,7 +129,7 @@ def _as_layer(module: fx.GraphModule, model: nn.Module, node: fx.Node, call: Cal
     """
     original = _submodule(model, call.where)
     if call.op in DROPOUTS and call["p"] > 0:
-        kind: Any = type(original) if isinstance(original, nn.modules.dropout._DropoutNd) else nn.Dropout
+        kind = _torchs(type(original)) if isinstance(original, nn.modules.dropout._DropoutNd) else nn.Dropout
         path = f"{call.where.replace('.', '_') or 'model'}_{node.name}"
         module.add_module(path, kind(call["p"]))
         _call_layer(node, path)
@@ -137,18 +139,35 @@ def _as_layer(module: fx.GraphModule, model: nn.Module, node: fx.Node, call: Cal
         named = {n: str(a.target) for n, a in given.items() if isinstance(a, fx.Node)}
         if type(held) is not nn.Module or any(path != f"{call.where}.{n}" for n, path in named.items()):
             return
-        norm = copy.copy(original)
+        norm = _plain_norm(original, call)
+        if norm is None:
+            return
         norm._parameters = {**original._parameters, **held._parameters}
         norm._buffers = {**original._buffers, **held._buffers}
-        norm.num_features = call["input"].shape[1]
         statistics: Any = norm.running_mean
-        norm.num_features = norm.num_features if statistics is None else len(statistics)
+        norm.num_features = call["input"].shape[1] if statistics is None else len(statistics)
         parent, _, name = call.where.rpartition(".")
         (module.get_submodule(parent) if parent else module)._modules[name] = norm
         unused = [a for a in node.args[1:5] if isinstance(a, fx.Node) and len(a.users) == 1]
         _call_layer(node, call.where)
         for attribute in unused:
             attribute.graph.erase_node(attribute)
+
+
+def _plain_norm(original: nn.modules.batchnorm._BatchNorm, call: Call) -> nn.modules.batchnorm._BatchNorm | None:
+    """Torch's own layer for this call of the operator, and nothing else; None where there is no such layer.
+
+    A class of the model's own, such as timm's BatchNormAct2d, or a hook may do more, which is in the graph as well.
+    """
+    kind = _torchs(type(original))
+    if kind is nn.modules.batchnorm._BatchNorm or call["training"] is not (original.running_mean is None):
+        return None
+    return kind(1, call["eps"], original.momentum, track_running_stats=original.track_running_stats)
+
+
+def _torchs(kind: type) -> Any:
+    """The class of torch's own that this one is made from."""
+    return next(base for base in kind.__mro__ if base.__module__.startswith("torch.nn."))
 
 
 def _submodule(model: nn.Module, path: str) -> nn.Module | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import benchmark
+from programs import benchmark
 from sartor.errors import InputError
 from sartor.models.torchvision_ops import define_missing_ops
 from sartor.train.tokens import coarser, factor_at

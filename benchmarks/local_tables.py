@@ -10,8 +10,9 @@ batches come from fixed seeds, so the same machine writes the same table (anothe
 Images are 8 pixels a side: scikit-learn's digits, half to train on and half to validate with, and the first of
 CIFAR-10's training images, reduced (found through $SARTOR_DATA, else ../shared/data beside the project).
 
-Columns: table, arch and recipe (JSON), accuracy (validation), params, macs, and where the table has them proxies of the
-untrained network, on images that it is trained on.
+Columns: table, arch and recipe (JSON), accuracy (validation), again (with other weights and batches: what luck is
+worth), params, macs, and where the table has them proxies of the untrained network, on images that it is trained
+on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,7 @@ RECIPES = Space(
     )
 )
 USUAL = Arch({"optimiser": "adamw", "lr": 1.0, "decay": 0.0, "smoothing": 0.0, "mixup": 0.0, "batch": 64})
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 USUAL_LR = {"sgd": 0.1, "adamw": 3e-3}
 GRAMMAR = einspace((3, SIDE, SIDE), height=8, widths=(16, 32), branches=(2, 4))
 
@@ -93,6 +96,7 @@ class Plan:
     proxies: tuple[str, ...] = ()
     recipes: bool = False
     seed: int = 0
+    twice: int = 0  # so many of them are trained again with another seed
 
 
 def cells() -> Buildable:
@@ -104,8 +108,31 @@ def mobile() -> Buildable:
 
 
 def vit() -> Buildable:
-    ranges = Ranges((16, 24, 32, 48), (1, 2, 3, 4), (1, 2, 4), (0.5, 1.0, 2.0, 4.0))
-    return autoformer_problem(ranges, resolution=SIDE, patch=2, per_head=8, classes=10)
+    ranges = Ranges((16, 24, 32), (1, 2, 3, 4), (1, 2, 4), (0.5, 1.0, 2.0, 4.0))
+    return autoformer_problem(ranges, resolution=SIDE, patch=4, per_head=8, classes=10)
+
+
+def perceptrons() -> Buildable:
+    """Chains of up to three hidden layers, whose widths differ."""
+    widths = (4, 8, 16, 32, 64)
+    space = Space(
+        (
+            Choice("depth", (1, 2, 3)),
+            Choice("width0", widths),
+            Choice("width1", widths, ("depth", (2, 3))),
+            Choice("width2", widths, ("depth", (3,))),
+            Choice("activation", tuple(ACTIVATIONS)),
+        )
+    )
+
+    def build(arch: Arch) -> nn.Module:
+        sizes = [3 * SIDE * SIDE, *(int(arch[f"width{i}"]) for i in range(int(arch["depth"]))), 10]
+        layers = [nn.Flatten()]
+        for c_in, c_out in pairwise(sizes):
+            layers += [nn.Linear(c_in, c_out), ACTIVATIONS[str(arch["activation"])]()]
+        return nn.Sequential(*layers[:-1])
+
+    return Buildable(space, build, lambda arch, n: images(n, SIDE))
 
 
 def grammar() -> Buildable:
@@ -117,18 +144,20 @@ PLANS: dict[str, Callable[[], Plan]] = {
     "grammar-cifar10": lambda: Plan(grammar(), 60, 100, data="cifar10", proxies=ZERO_COST, seed=1),
     "cells": lambda: Plan(cells(), 60, 60),
     "mobile": lambda: Plan(mobile(), 40, 60),
-    "recipes": lambda: Plan(cells(), 200, 60, recipes=True),
-    "vit": lambda: Plan(vit(), 40, 150, proxies=AS_VIT),
+    "recipes": lambda: Plan(perceptrons(), 200, 100, recipes=True, twice=200),
+    "vit": lambda: Plan(vit(), 30, 200, proxies=AS_VIT, twice=10),
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network of a table. ``scores`` are NaN where a proxy had nothing to tell."""
+    """One network of a table. ``scores`` are NaN where a proxy had nothing to tell, and ``again`` where it was trained
+    once."""
 
     arch: Arch
     recipe: Arch
     accuracy: float
+    again: float
     params: float
     macs: float
     scores: Mapping[str, float]
@@ -139,7 +168,7 @@ def trained(file: Path = OUT) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for line in read_rows(file, "make it with benchmarks/local_tables.py"):
         scores = {name: float(line[name] or "nan") for name in (*ZERO_COST, *AS_VIT)}
-        numbers = [float(line[name]) for name in ("accuracy", "params", "macs")]
+        numbers = [float(line[name] or "nan") for name in ("accuracy", "again", "params", "macs")]
         row = Row(Arch(json.loads(line["arch"])), Arch(json.loads(line["recipe"])), *numbers, scores)
         found.setdefault(line["table"], []).append(row)
     return found
@@ -228,12 +257,13 @@ def drawn(plan: Plan) -> list[tuple[Arch, Arch]]:
     return [(arch, USUAL) for arch in fresh(space, lambda: space.sample(rng), rng, plan.networks, ())]
 
 
-def evaluated(plan: Plan, arch: Arch, recipe: Arch) -> Row:
+def evaluated(plan: Plan, arch: Arch, recipe: Arch, *, twice: bool = False) -> Row:
     data = DATA[plan.data]()
     build = lambda: plan.buildable.build(arch)
     found = accuracy(build, recipe, data, plan.steps, 0)
+    again = accuracy(build, recipe, data, plan.steps, 1) if twice else math.nan
     size = scores(plan, arch, "params", "macs")
-    return Row(arch, recipe, found, size["params"], size["macs"], scores(plan, arch) if plan.proxies else {})
+    return Row(arch, recipe, found, again, size["params"], size["macs"], scores(plan, arch) if plan.proxies else {})
 
 
 def scores(plan: Plan, arch: Arch, *names: str, seed: int = 0) -> dict[str, float]:
@@ -249,13 +279,13 @@ def written(tables: Mapping[str, Sequence[Row]], file: Path) -> None:
     text = io.StringIO()
     names = (*ZERO_COST, *AS_VIT)
     out = csv.writer(text, lineterminator="\n")
-    out.writerow(["table", "arch", "recipe", "accuracy", "params", "macs", *names])
+    out.writerow(["table", "arch", "recipe", "accuracy", "again", "params", "macs", *names])
     for table, rows in tables.items():
         for row in rows:
             told = [row.scores.get(name, math.nan) for name in names]
-            numbers = [f"{row.accuracy:.6g}", f"{row.params:.0f}", f"{row.macs:.0f}"]
-            texts = ["" if math.isnan(value) else f"{value:.6g}" for value in told]
-            out.writerow([table, row.arch.to_json(), row.recipe.to_json(), *numbers, *texts])
+            sizes = [f"{row.params:.0f}", f"{row.macs:.0f}"]
+            first, again, *texts = ["" if math.isnan(v) else f"{v:.6g}" for v in (row.accuracy, row.again, *told)]
+            out.writerow([table, row.arch.to_json(), row.recipe.to_json(), first, again, *sizes, *texts])
     write_atomic(file, gzip.compress(text.getvalue().encode(), mtime=0))
 
 
@@ -275,7 +305,7 @@ def main() -> None:
         known = {(row.arch, row.recipe) for row in tables[name]}
         for place, (arch, recipe) in enumerate(drawn(plan), 1):
             if (arch, recipe) not in known:
-                tables[name].append(evaluated(plan, arch, recipe))
+                tables[name].append(evaluated(plan, arch, recipe, twice=place <= plan.twice))
                 written(tables, options.out)
                 print(f"{name} {place}/{plan.networks}: {tables[name][-1].accuracy:.3f}", flush=True)
 

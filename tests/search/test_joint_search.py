@@ -126,6 +126,8 @@ def test_a_predictor_refuses_what_it_cannot_learn_from():
             predictor.fit(archs[: len(values)], np.array(values))
     with pytest.raises(InputError):
         Pretrained(NETS, lambda arch: [float("inf")]).fit(archs[:3], np.arange(3.0))
+    with pytest.raises(InputError, match="recipe"):
+        Pretrained(NETS, about="recipe")
 
 
 def test_a_predictor_is_a_function_of_what_it_was_given():
@@ -139,6 +141,21 @@ def test_a_predictor_is_a_function_of_what_it_was_given():
     second = again.fit(archs[:8], values[:8]).predict(archs)
     np.testing.assert_array_equal(first[0], second[0])
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_predictor_whose_encoder_sees_networks_alone_learns_what_recipes_do():
+    """Its head sees them; and statistics are asked of as many pairs as it says."""
+    space = join({"net": NETS, "recipe": RECIPES})
+    pairs = list(space.every())[::7]
+    predictor = Pretrained(space, lambda pair: [macs(part(pair, "net"))], about="net", draws=32)
+    predictor.fit(pairs, np.array([pair["recipe.lr"] for pair in pairs]))
+    told = predictor.predict(pairs)[0]
+    assert kendall(told, np.array([pair["recipe.lr"] for pair in pairs])) > 0.6
+    asked: list[Arch] = []
+    Pretrained(space, lambda pair: [asked.append(pair) or macs(part(pair, "net"))], about="net", draws=9).fit(
+        pairs, np.arange(len(pairs))
+    )
+    assert len(asked) == 9
 
 
 # Bits

@@ -340,17 +340,36 @@ def test_ntk_condition_of_a_linear_layer_is_that_of_its_inputs():
     assert math.isnan(ntk_condition(nn.Linear(5, 4).double(), x[[0, 0]], torch.zeros(2)))  # two are one
 
 
-def test_hidden_covariance_is_of_the_last_states():
+class Steps(nn.Module):
+    """The same memory as ``Texts``, called once a step."""
+
+    def __init__(self, texts: Texts):
+        super().__init__()
+        self.embed, self.out = texts.embed, texts.out
+        self.cell = nn.LSTMCell(6, texts.memory.hidden_size).double()
+        self.cell.load_state_dict({name[: -len("_l0")]: value for name, value in texts.memory.state_dict().items()})
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        state, states = None, []
+        for word in self.embed(tokens).unbind(1):
+            state = self.cell(word, state)
+            states.append(state[0])
+        return self.out(torch.stack(states, 1))
+
+
+def test_hidden_covariance_is_of_units_over_examples_and_steps():
     torch.manual_seed(0)
     model, tokens = Texts().double(), torch.randint(0, 11, (5, 7))
-    states = model.memory(model.embed(tokens))[1][0][0].detach().numpy()
-    eigenvalues = np.clip(np.linalg.eigvalsh(np.corrcoef(states)), 0, None)
+    states = model.memory(model.embed(tokens))[0].detach().numpy()
+    columns = np.array([states[:, :, unit].ravel() for unit in range(12)])
+    eigenvalues = np.clip(np.linalg.eigvalsh(np.corrcoef(columns)), 0, None)
     expected = -np.sum(np.log(eigenvalues + 1e-5) + 1 / (eigenvalues + 1e-5))
     assert hidden_covariance(model, tokens, tokens) == pytest.approx(expected)
     assert hidden_covariance(model, tokens, tokens, layer="memory") == pytest.approx(expected)
     assert hidden_covariance(model, tokens, tokens, layer="out") != pytest.approx(expected)
     with pytest.raises(InputError, match="memory"):
         hidden_covariance(model, tokens, tokens, layer="memry")
+    assert hidden_covariance(Steps(model), tokens, tokens) == pytest.approx(expected)
     model.memory.batch_first = False  # the same numbers: steps first, now
     assert math.isfinite(hidden_covariance(model, tokens, tokens))
 
@@ -362,7 +381,7 @@ def test_hidden_covariance_finds_the_cell_of_a_searched_network():
     model, (tokens,) = problem.build(arch), problem.inputs(arch, 6)
     score = hidden_covariance(model, tokens, tokens)
     assert score == hidden_covariance(model, tokens, tokens, layer="memory")
-    assert score <= -5.9  # six examples: −6 where no two are alike, less where some are
+    assert score <= -7.9  # eight units: −8 where no two hold the same, less where some do
 
 
 def test_sizes_are_counted():

@@ -1,4 +1,4 @@
-"""Hidden covariance: how differently an untrained recurrent network remembers different texts."""
+"""Hidden covariance: how many different things an untrained recurrent network remembers of texts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from sartor.search.proxies.replica import Inputs, call, finite, replica
 
 
 def hidden_covariance(model: nn.Module, inputs: Inputs, targets: Tensor, *, layer: str | None = None) -> float:
-    """−Σ (log(λ + k) + 1/(λ + k)), λ the eigenvalues of the correlations between the examples' last hidden states.
+    """−Σ (log(λ + k) + 1/(λ + k)), λ the eigenvalues of the correlations between hidden units, over all examples and
+    steps: nearly minus their number where no two units hold the same, much less where some do.
 
-    Serianni & Kalita, P195 (arXiv:2306.00288 §3). The states are those of the module ``layer``: what it returned last
-    [b, hidden], or a sequence [b, t, hidden], of which the last step is taken; without a name, of the first ``nn.RNN``,
-    ``LSTM`` or ``GRU``, one of their cells or a ``RecurrentCell``. NaN where there is none. Raises InputError for a
-    name that is not there.
+    Serianni & Kalita, P195 (arXiv:2306.00288 §3), as the authors' code has it; of networks with as many units. The
+    states are those of the module ``layer``: what it returns [b, t, hidden] in its last call, or [b, hidden] in each
+    call; without a name, of the first ``nn.RNN``, ``LSTM`` or ``GRU``, one of their cells or a ``RecurrentCell``. NaN
+    where there is none, or a unit is constant. Raises InputError for a name that is not there.
     """
     with replica(model, train=False) as twin, torch.no_grad():
         modules = dict(twin.named_modules())
@@ -30,16 +31,9 @@ def hidden_covariance(model: nn.Module, inputs: Inputs, targets: Tensor, *, laye
         if chosen is None:
             return math.nan
         held: list[Tensor] = []
-        chosen.register_forward_hook(lambda module, _, out: held.append(_last(module, out)))
+        chosen.register_forward_hook(lambda _, __, out: held.append(out[0] if isinstance(out, tuple) else out))
         call(twin, inputs)
     if not held:
         return math.nan
-    return finite(correlation_score(held[-1].flatten(1).double().cpu().numpy()))
-
-
-def _last(module: nn.Module, out: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The hidden state after the last step [b, hidden]."""
-    state = out[0] if isinstance(out, tuple) else out
-    if isinstance(module, nn.RNNCellBase) or state.ndim == 2:
-        return state
-    return state[-1] if isinstance(module, nn.RNNBase) and not module.batch_first else state[:, -1]
+    states = torch.cat(held) if held[-1].ndim == 2 else held[-1]  # a cell is called once a step
+    return finite(correlation_score(states.flatten(0, -2).T.double().cpu().numpy()))

@@ -44,3 +44,24 @@ def test_the_ten_predicted_best_of_a_table_are_of_its_best(data_dir):
     archs = neural_predictor(table.space, history, random.Random(0), 10, objectives=objectives)
     found = np.median([table.evaluate(arch)[metric] for arch in archs])
     assert found > np.quantile([row[metric] for row in table.rows.values()], 0.9)
+
+
+def test_of_the_bad_it_is_learnt_only_that_they_are():
+    """How bad the worst three tenths are changes nothing, and changes the ranking where there is one stage."""
+    plain = history_of(FLAT, 40)  # of which some are as good as others
+    history = [
+        Record(r.name, r.arch, metrics={"accuracy_val": r.metrics["accuracy_val"] + 1e-6 * i})
+        for i, r in enumerate(plain)
+    ]
+    worst = sorted(history, key=lambda record: record.metrics["accuracy_val"])[:12]
+    worse = [
+        Record(r.name, r.arch, metrics={"accuracy_val": -float(i)} if r in worst else r.metrics)
+        for i, r in enumerate(history)
+    ]
+
+    def proposed(records, kept):
+        given = {"objectives": ACCURACY, "first": 40, "pool": 100, "predictor": Ridge, "kept": kept}
+        return neural_predictor(FLAT, records, random.Random(0), 10, **given)
+
+    assert proposed(history, 0.7) == proposed(worse, 0.7)
+    assert proposed(history, 1.0) != proposed(worse, 1.0)

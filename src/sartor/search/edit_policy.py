@@ -31,19 +31,18 @@ class Controllers:
 
         self.editor = editor
         sizes = [len(a.options) for a in editor.attributes]
-        self._looked_up = nn.ModuleList(nn.Embedding(size + 1, SIZE) for size in sizes)  # the last: not there
+        self._looked_up = [nn.Embedding(size + 1, SIZE) for size in sizes]  # the last: not there
         self._lstm = nn.LSTM(SIZE, SIZE, bidirectional=True)
         heads = {"kind": len(KINDS), "remove": 1, "scale": sum(sizes), "gap": 1, "options": sum(sizes)}
         inputs = {"gap": 4 * SIZE, "options": 4 * SIZE + SIZE}
-        self._heads = nn.ModuleDict({name: nn.Linear(inputs.get(name, 2 * SIZE), n) for name, n in heads.items()})
+        self._heads = {name: nn.Linear(inputs.get(name, 2 * SIZE), n) for name, n in heads.items()}
         for head in self._heads.values():
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
-        self._network = nn.ModuleList([self._looked_up, self._lstm, self._heads])
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        return list(self._network.parameters())
+        return [p for part in (*self._looked_up, self._lstm, *self._heads.values()) for p in part.parameters()]
 
     def law(self, arch: Arch) -> Law:
         return Law(self, arch)

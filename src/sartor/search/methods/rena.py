@@ -30,7 +30,7 @@ def rena(
     first: int = 10,
     parents: int = 5,
     batch: int = 10,
-    lr: float = 0.01,
+    lr: float = 0.02,
     entropy: float = 0.02,
     memory: int = 500,
 ) -> list[Arch]:

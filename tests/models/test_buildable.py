@@ -13,6 +13,11 @@ class TestConv(BuildableSuite):
     make = staticmethod(spaces["conv"])
 
 
+class TestLayers(BuildableSuite):
+    exported = 1
+    make = staticmethod(partial(spaces["layers"], 4, resolution=16))
+
+
 class TestVit(BuildableSuite):
     make = staticmethod(spaces["vit"])
 

@@ -185,3 +185,15 @@ def test_a_graph_network_learns_what_no_count_of_operators_tells():
     mean, _ = GraphNetwork(CELL).fit(archs, [longest(a) for a in archs]).predict(others)
     true = [longest(a) for a in others]
     assert kendall(mean, true) > kendall(values_of(others), true)
+
+
+def test_a_graph_network_says_the_same_of_what_computes_the_same():
+    """Operators that no output hears are no part of it: neither in what is learnt nor in what is predicted."""
+    archs = drawn(CELL, 12)
+    fitted = GraphNetwork(CELL, epochs=2).fit(archs, values_of(archs))
+    cut = {"edge1": "none", "edge2": "none", "edge3": "nor_conv_3x3", "edge5": "none"}  # of node 2 nothing is heard
+    heard = [CELL.canonical({**cut, "edge0": "avg_pool_3x3", "edge4": op}) for op in ("skip_connect", "nor_conv_1x1")]
+    same = [CELL.canonical({**arch, "edge1": "nor_conv_3x3", "edge2": "avg_pool_3x3"}) for arch in heard]
+    mean = fitted.predict([*heard, *same])[0]
+    assert mean[:2] == pytest.approx(mean[2:], abs=1e-9)
+    assert abs(mean[0] - mean[1]) > 1e-6

@@ -13,7 +13,7 @@ from sartor.errors import InputError
 from sartor.records import Arch
 from sartor.space import Choice, Space
 from sartor.space.cell import Cell, nas_bench_201
-from sartor.space.graph import word
+from sartor.space.graph import ArchGraph, word
 from space.spaces import enumerated, spaces
 
 
@@ -83,3 +83,18 @@ def test_a_cells_graph_has_the_cells_paths(seed: int):
 def test_words_leave_places_out():
     assert word("s2.width", 32) == word("width11", 32) == "width=32"
     assert word("7", 3) == "7=3"
+
+
+@given(st.integers(2, 7), st.data())
+def test_connected_keeps_what_lies_between_input_and_output(n: int, data: st.DataObject):
+    """Powers of the adjacency matrix tell who reaches whom."""
+    pairs = [(i, j) for j in range(n) for i in range(j)]
+    links = tuple(sorted(data.draw(st.sets(st.sampled_from(pairs)))))
+    labels = tuple(f"node{i}" for i in range(n))
+    graph = ArchGraph(labels, ("",) * n, tuple(range(n)), links)
+    reach = np.linalg.matrix_power(np.eye(n) + graph.adjacency(), n) > 0
+    kept = [i for i in range(n) if i in (0, n - 1) or (reach[0, i] and reach[i, n - 1])]
+    found = graph.connected()
+    assert found.labels == tuple(labels[i] for i in kept)
+    assert found.sizes == tuple(kept)
+    assert np.array_equal(found.adjacency(), graph.adjacency()[np.ix_(kept, kept)])

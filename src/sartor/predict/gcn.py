@@ -1,7 +1,10 @@
 """Neural Predictor: a graph network on the arch's operators and links. Wen et al., arXiv:1912.00848 §3.
 
 A layer is the mean of one graph convolution along the links and one against them, each over row-normalised links with
-the node itself; after three layers the nodes' mean goes through one hidden layer. Deviations: 32 channels, not 144 (and
+the node itself; after three layers the nodes' mean goes through one hidden layer. Nodes that no output hears are left
+out, as NAS-Bench-101, which the paper's cells are of, leaves them out before it trains a cell. The mean is over as many
+nodes as the archs that were learnt of have on average, not the arch's own: how much a cell does counts, too, and the
+usual code for cells whose operators may be absent counts those as nodes. Deviations: 32 channels, not 144 (and
 64 after the mean), which fits a hundred archs in seconds; targets are normal scores, where the paper squashes
 accuracies between bounds (:mod:`sartor.predict.scores`); five networks that each leave out a fold, where the paper has
 one, for the deviation (:mod:`sartor.predict.committee`); what stands at no place of a cell but at one of a chain has
@@ -24,6 +27,7 @@ from sartor.predict.graphs import Vocabulary, chunks, graphs_of
 from sartor.predict.predictor import Floats, checked, known, unfitted
 from sartor.predict.scores import NormalScores
 from sartor.records import Arch
+from sartor.space.graph import ArchGraph
 from sartor.space.space import Space
 
 if TYPE_CHECKING:
@@ -39,33 +43,46 @@ class GraphNetwork:
     space: Space
     seed: int = 0
     epochs: int = 100
-    _fitted: tuple[Committee, Vocabulary, NormalScores] | None = field(default=None, init=False, repr=False)
+    _fitted: tuple[Committee, Vocabulary, float, NormalScores] | None = field(default=None, init=False, repr=False)
 
     def fit(self, archs: Sequence[Arch], values: ArrayLike) -> GraphNetwork:
         y = checked(self.space, archs, values)
-        graphs, scores = graphs_of(self.space, archs), NormalScores.of(y)
-        vocabulary = Vocabulary.of(graphs)
+        graphs, scores = _heard(self.space, archs), NormalScores.of(y)
+        vocabulary, usual = Vocabulary.of(graphs), float(np.mean([len(graph) for graph in graphs]))
         committee = fit_committee(
             lambda: _start(len(vocabulary.labels) + 1, len(vocabulary.placed) + 1),
             _forward,
-            both_ways(vocabulary.arrays(graphs)),
+            _inputs(vocabulary, graphs, usual),
             scores(y),
             seed=self.seed,
             epochs=self.epochs,
             rate=1e-2,
             decay=1e-2,
         )
-        self._fitted = committee, vocabulary, scores
+        self._fitted = committee, vocabulary, usual, scores
         return self
 
     def predict(self, archs: Sequence[Arch]) -> tuple[Floats, Floats]:
         if self._fitted is None:
             raise unfitted("the graph network")
         known(self.space, archs)
-        committee, vocabulary, scores = self._fitted
-        said = [committee(both_ways(vocabulary.arrays(graphs_of(self.space, part)))) for part in chunks(archs)]
-        mean, deviation = np.hstack([np.stack(pair) for pair in said] or [np.zeros((2, 0))])
+        committee, vocabulary, usual, scores = self._fitted
+        graphs = _heard(self.space, archs)
+        numbers: dict[ArchGraph, int] = {}
+        places = [numbers.setdefault(graph, len(numbers)) for graph in graphs]  # archs may compute the same
+        said = [committee(_inputs(vocabulary, part, usual)) for part in chunks(list(numbers))]
+        mean, deviation = np.hstack([np.stack(pair) for pair in said] or [np.zeros((2, 0))])[:, places]
         return scores.inverse(mean, deviation)
+
+
+def _heard(space: Space, archs: Sequence[Arch]) -> list[ArchGraph]:
+    return [graph.connected() for graph in graphs_of(space, archs)]
+
+
+def _inputs(vocabulary: Vocabulary, graphs: Sequence[ArchGraph], usual: float) -> Arrays:
+    """``usual``: what the sum over nodes is divided by."""
+    arrays = both_ways(vocabulary.arrays(graphs))
+    return {**{k: v for k, v in arrays.items() if k != "mask"}, "share": arrays["mask"] / usual}
 
 
 def both_ways(arrays: Arrays) -> Arrays:
@@ -104,7 +121,6 @@ def _forward(p: Parameters, inputs: Inputs) -> Tensor:
         ahead = inputs["onwards"] @ (h @ p[f"onwards{i}"][:, None])
         behind = inputs["back"] @ (h @ p[f"back{i}"][:, None])
         h = (ahead.relu() + behind.relu()) / 2
-    mask = inputs["mask"][..., None]
-    mean = (h * mask).sum(dim=2) / mask.sum(dim=2)
+    mean = (h * inputs["share"][..., None]).sum(dim=2)
     hidden = (mean @ p["head"] + p["head_bias"][:, None]).relu()
     return (hidden @ p["out"])[..., 0]

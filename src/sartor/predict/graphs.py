@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from sartor.predict.committee import Arrays
 from sartor.records import Arch
 from sartor.space.graph import ArchGraph
 from sartor.space.space import Space
+
+T = TypeVar("T")
 
 CHUNK = 1000
 """Archs whose graphs are predicted at a time."""
@@ -57,6 +60,6 @@ def graphs_of(space: Space, archs: Sequence[Arch]) -> list[ArchGraph]:
     return [space.graph(arch) for arch in archs]
 
 
-def chunks(archs: Sequence[Arch]) -> Iterator[Sequence[Arch]]:
-    """``archs`` by the CHUNK."""
-    return (archs[i : i + CHUNK] for i in range(0, len(archs), CHUNK))
+def chunks(held: Sequence[T]) -> Iterator[Sequence[T]]:
+    """What is ``held`` by the CHUNK."""
+    return (held[i : i + CHUNK] for i in range(0, len(held), CHUNK))

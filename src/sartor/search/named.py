@@ -31,6 +31,7 @@ from sartor.search.methods.optuna_samplers import optuna_cmaes, optuna_gp, optun
 from sartor.search.methods.ppo import ppo
 from sartor.search.methods.random import random_search
 from sartor.search.methods.reinforce import reinforce
+from sartor.search.methods.rena import rena
 from sartor.search.methods.smbo import smbo
 from sartor.search.objective import ACCURACY_LATENCY, Objective
 from sartor.search.store import Store
@@ -62,6 +63,7 @@ strategies: dict[str, Callable[..., list[Arch]]] = {
     "reinforce": reinforce,
     "ppo": ppo,
     "l2nas": l2nas,
+    "rena": rena,
     "brp": brp,
     "eeea": eeea,
     "fbnetv3": fbnetv3,

@@ -29,6 +29,21 @@ class ArchGraph:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def connected(self) -> ArchGraph:
+        """The nodes that lie on a way from the input to the output, and those two: what others do, no output hears."""
+        ahead, behind = {0}, {len(self) - 1}
+        for start, to in sorted(self.links):
+            if start in ahead:
+                ahead.add(to)
+        for start, to in sorted(self.links, reverse=True):
+            if to in behind:
+                behind.add(start)
+        kept = sorted((ahead & behind) | {0, len(self) - 1})
+        place = {node: i for i, node in enumerate(kept)}
+        links = tuple((place[a], place[b]) for a, b in self.links if a in place and b in place)
+        labels, places = tuple(self.labels[i] for i in kept), tuple(self.places[i] for i in kept)
+        return ArchGraph(labels, places, tuple(self.sizes[i] for i in kept), links)
+
     def adjacency(self) -> NDArray[np.float64]:
         """``[n, n]``: 1 where a link goes from the row's node to the column's."""
         matrix = np.zeros((len(self), len(self)))

@@ -13,6 +13,7 @@ from sartor.models.buildable.published import (
     fbnet_problem,
     flexibert_problem,
     hat_problem,
+    layers_problem,
     macro_problem,
     mnasnet_problem,
     ofa_problem,
@@ -29,6 +30,7 @@ __all__ = [
     "flexibert_problem",
     "hat_problem",
     "language_problem",
+    "layers_problem",
     "macro_problem",
     "mnasnet_problem",
     "motifs_problem",
@@ -43,6 +45,7 @@ __all__ = [
 
 spaces: dict[str, Callable[[], Buildable]] = {
     "conv": conv_problem,
+    "layers": layers_problem,
     "vit": vit_problem,
     "ofa": ofa_problem,
     "fbnet": fbnet_problem,

@@ -11,6 +11,7 @@ from sartor.models.buildable.buildable import Buildable, images, tokens
 from sartor.models.convnet import build
 from sartor.models.flexibert import build_flexibert
 from sartor.models.hat import build_hat
+from sartor.models.layers import build_layers
 from sartor.models.macro import FBNET_LAST, build_fbnet, build_macro
 from sartor.models.mnasnet import build_mnasnet
 from sartor.models.ofa import build_ofa
@@ -18,6 +19,7 @@ from sartor.models.vit import build_vit
 from sartor.space.autoformer import TINY, Ranges, autoformer_space
 from sartor.space.flexibert import flexibert_space
 from sartor.space.hat import hat_space
+from sartor.space.layers import layers_space
 from sartor.space.macro import fbnet_space, nas_bench_macro
 from sartor.space.mnasnet import mnasnet_space
 from sartor.space.ofa import RESOLUTIONS, ofa_space
@@ -31,6 +33,15 @@ def conv_problem(resolution: int = 32) -> Buildable:
         conv_space(resolution),
         lambda arch: build(arch, channels=3, classes=10, full_resolution=resolution),
         lambda arch, n: (torch.randn(n, 3, int(arch["resolution"]), int(arch["resolution"])),),
+    )
+
+
+def layers_problem(most: int = 8, *, resolution: int = 32, channels: int = 3, classes: int = 10) -> Buildable:
+    """:func:`sartor.space.layers.layers_space`: up to ``most`` convolutions in a row."""
+    return Buildable(
+        layers_space(most),
+        lambda arch: build_layers(arch, channels=channels, classes=classes),
+        lambda arch, n: (torch.randn(n, channels, resolution, resolution),),
     )
 
 

@@ -28,6 +28,7 @@ from sartor.export.onnx import export_onnx
 from sartor.measure.counts import counts
 from sartor.measure.scaling import scale
 from sartor.measure.targets.named import open_target
+from sartor.measure.timing import Latency
 from sartor.models import resize
 from sartor.models.lowformer import LowFormer, scalable_lowformer
 from sartor.models.scalable import Scalable
@@ -57,21 +58,28 @@ def pair(name: str, **options: int) -> tuple[Scalable, Scalable]:
     return dense, scale(depthwise, macs(dense) / macs(depthwise), "width").network
 
 
+def timed(
+    name: str, *, threads: int = 1, batch: int = 1, runs: int = 1000, budget_s: float = 20
+) -> tuple[Latency, Latency]:
+    """Of the dense one and its rival, in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{place}.onnx" for place in range(2)]
+        for file, network in zip(files, pair(name), strict=True):
+            export_onnx(network.module().eval(), network.input_shape, file, draft=True)
+        target = open_target("onnxruntime", threads)
+        ours, theirs = target.latencies(files, runs=runs, min_time_s=0, budget_s=budget_s, batch=batch)
+    return ours, theirs
+
+
 def latency(options: argparse.Namespace) -> None:
-    target = open_target("onnxruntime", options.threads)
     print(f"batch {options.batch}, {options.threads} threads")
     print(f"{'network':12} {'Mmacs':>7} {'Mmacs':>7} {'ms':>8} {'ms':>8} {'of time':>8}")
     for name in options.networks.split(","):
-        both = pair(name)
-        with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder) / f"{place}.onnx" for place in range(2)]
-            for file, network in zip(files, both, strict=True):
-                export_onnx(network.module().eval(), network.input_shape, file, draft=True)
-            ours, theirs = target.latencies(
-                files, runs=options.runs, min_time_s=0, budget_s=options.budget, batch=options.batch
-            )
+        ours, theirs = timed(
+            name, threads=options.threads, batch=options.batch, runs=options.runs, budget_s=options.budget
+        )
         least, most = ours.ci_ms[0] / theirs.ci_ms[1], ours.ci_ms[1] / theirs.ci_ms[0]
-        work = " ".join(f"{macs(network) / 1e6:7.1f}" for network in both)
+        work = " ".join(f"{macs(network) / 1e6:7.1f}" for network in pair(name))
         print(
             f"{name:12} {work} {ours.median_ms:8.3f} {theirs.median_ms:8.3f} "
             f"{ours.median_ms / theirs.median_ms:8.3f}  {least:.3f} to {most:.3f}"
@@ -125,7 +133,7 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--budget", type=float, default=20.0, help="seconds a file")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--steps", type=int, default=300)

@@ -31,7 +31,7 @@ from sartor.train.steps import Inputs, plain_step
 BASE = Recipe(optimiser="sgd", batch_size=64, peak_lr=0.8)
 SIDE = 16
 LAYERS, WIDTHS, STEM = (1, 1, 1, 1), (8, 16, 24, 32), 8
-STEPS = 300
+STEPS = 900
 
 
 @cache

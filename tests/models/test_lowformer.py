@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from programs import benchmark
 from sartor.blocks.attention import Attention
 from sartor.blocks.lowformer import LowAttention, LowFormerBlock
 from sartor.errors import InputError
@@ -136,9 +138,9 @@ def test_it_exports_at_odd_sizes(tmp_path: Path) -> None:
 
 
 def test_a_depthwise_one_of_as_many_multiply_accumulates() -> None:
-    dense = scalable_lowformer(TINY, resolution=32, stem_stride=1)
+    dense = scalable_lowformer(TINY, resolution=32, channels=1, stem_stride=1)
     macs = counts(dense.outline(), dense.input_shape).macs
-    depthwise = scalable_lowformer(TINY, resolution=32, stem_stride=1, fused=False)
+    depthwise = scalable_lowformer(TINY, resolution=32, channels=1, stem_stride=1, fused=False)
     before = counts(depthwise.outline(), depthwise.input_shape).macs
     assert before < macs
     assert scale(depthwise, macs / before, "width").macs == pytest.approx(macs, rel=0.05)
@@ -151,3 +153,18 @@ def test_nonsense_is_refused() -> None:
     with pytest.raises(InputError, match="5 widths and depths"):
         build_lowformer(LowFormer((8, 16), (1, 1)))
     assert set(LOWFORMERS) == set(PUBLISHED)
+
+
+@pytest.mark.claim
+@pytest.mark.alone
+def test_dense_kernels_are_as_good_and_faster() -> None:
+    """At equal multiply-accumulates a network with dense kernels takes less time than a depthwise one, outside of the
+    timings' intervals, and is within half a percent of its accuracy or better: seeds that nothing was chosen by."""
+    of = benchmark("lowformer")
+    ours, theirs = of.timed("small at 32")
+    assert ours.ci_ms[1] < theirs.ci_ms[0]
+    dense, depthwise = (
+        [of.trained_accuracy(fused, seed, steps=200, split="test") for seed in range(10, 14)] for fused in (True, False)
+    )
+    assert statistics.mean(dense) >= statistics.mean(depthwise) - 0.005
+    assert min(dense) > 0.9

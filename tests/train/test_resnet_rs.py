@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from conftest import benchmark
+from programs import benchmark
 from sartor.errors import InputError
 from sartor.train.augment import rand_augment
 from sartor.train.loop import LR_STEPS, Recipe

@@ -94,4 +94,4 @@ def scalable_lowformer(
         scaled = replace(base, widths=found.widths, depths=found.depths)
         return build_lowformer(scaled, channels=channels, classes=classes, stem_stride=stem_stride, fused=fused)
 
-    return Scalable(Sizes(base.depths, base.widths, resolution), made)
+    return Scalable(Sizes(base.depths, base.widths, resolution), made, channels)

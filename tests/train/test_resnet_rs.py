@@ -124,11 +124,12 @@ def test_nonsense_is_refused() -> None:
 
 @pytest.mark.claim
 def test_all_together_beat_the_training_of_old() -> None:
-    """The paper's Table 1, of whose recipe only the size of the network is ours: by more than three standard errors, on
-    images and seeds that nothing was chosen by."""
+    """The paper's Table 1, of whose recipe only the size of the network is ours, trained as long: by more than three
+    standard errors, on images and seeds that nothing was chosen by."""
     of = benchmark("resnet_rs")
-    seeds = range(10, 14)
-    full, vanilla = ([of.trained_accuracy(i, seed, split="test") for seed in seeds] for i in (FULL, VANILLA))
+    full, vanilla = (
+        [of.trained_accuracy(improvements, seed, split="test") for seed in range(20, 28)]
+        for improvements in (FULL, VANILLA)
+    )
     gap, error = of.difference(full, vanilla)
-    assert gap > 3 * error
-    assert gap > 0.005
+    assert gap > max(3 * error, 0.005)

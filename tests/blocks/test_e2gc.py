@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,13 +17,14 @@ from sartor.errors import InputError
 from sartor.measure.counts import counts
 from sartor.measure.energy.analytic import CACHE_PJ_PER_BYTE, mac_pj
 from sartor.models.mobilenet_v1 import build_mobilenet_v1, grouped_layers
+from sartor.models.resnext import build_resnext
 from sartor.models.torchvision_ops import define_missing_ops
 
 
 def kernels(network: nn.Module) -> list[nn.Conv2d]:
-    """Its 3x3 convolutions, without the stem."""
+    """Its 3x3 convolutions, without those that see the image."""
     found = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)]
-    return found[1:]
+    return [layer for layer in found if layer.in_channels > 3]
 
 
 @pytest.mark.parametrize("size", [1, 2, 8, 32])
@@ -45,6 +47,36 @@ def test_mobilenet_v1_is_published() -> None:
     counted = counts(network, (3, 224, 224))
     assert counted.params == sum(p.numel() for p in theirs.parameters())
     assert round(counted.macs / 1e6) == 569
+
+
+@pytest.mark.parametrize("size", [4, 32])
+def test_resnexts_have_groups_of_one_size(size: int) -> None:
+    with torch.device("meta"):
+        network, numbered = build_resnext(group_size=size), build_resnext(groups=size)
+    for layer in kernels(network):
+        assert layer.groups == layer.in_channels // size
+    assert {layer.groups for layer in kernels(numbered)} == {size}
+
+
+def test_resnext_is_timms() -> None:
+    define_missing_ops()
+    import timm
+
+    with torch.device("meta"):
+        ours, theirs = build_resnext(), timm.create_model("resnext50_32x4d")
+    assert [(name, p.shape) for name, p in ours.named_parameters()] == [
+        (name, p.shape) for name, p in theirs.named_parameters()
+    ]
+    built = build_resnext((1, 1, 1, 1), group_size=8, channels=1, classes=3)
+    assert built(torch.randn(2, 1, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("build", [build_mobilenet_v1, build_resnext])
+def test_a_size_and_a_number_of_equal_work(build: Callable[..., nn.Module]) -> None:
+    """The paper's comparison is at equal multiply-accumulates: 8 channels each, and 32 groups each."""
+    with torch.device("meta"):
+        ours, theirs = (counts(build(**groups), (3, 64, 64)) for groups in ({"group_size": 8}, {"groups": 32}))
+    assert ours.macs == pytest.approx(theirs.macs, rel=0.03)
 
 
 @pytest.mark.parametrize("size", [1, 4, 16])
@@ -120,3 +152,8 @@ def test_nonsense_is_refused() -> None:
     for options in ({"group_size": 24}, {"groups": 64}, {"groups": 3}, {"group_size": 0}, {"groups": 0}):
         with pytest.raises(InputError, match="divides every width"):
             build_mobilenet_v1(**options)
+    for options in ({"group_size": 24}, {"groups": 3}, {"group_size": 0}, {"groups": 0}):
+        with torch.device("meta"), pytest.raises(InputError, match="divides every width"):
+            build_resnext(**options)
+    with pytest.raises(InputError, match="give group_size or groups"):
+        build_resnext(group_size=4, groups=4)

@@ -1,6 +1,6 @@
-"""The inverted residual as published mobile networks have it: MnasNet, FBNet, Once-for-All, NAS-Bench-Macro.
+"""The inverted residual as published mobile networks have it: MnasNet, FBNet, Once-for-All, NAS-Bench-Macro, LowFormer.
 
-:class:`sartor.blocks.mbconv.MBConv` is the one that supernets cut: there every expansion has the same structure, and
+:mod:`sartor.blocks.mbconv` has the ones that supernets cut: there every expansion has the same structure, and
 ReLU. Here the structure follows the papers, so that parameters and MACs are those they state.
 """
 
@@ -54,4 +54,19 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.gate(self.depthwise(self.shuffle(self.expand(x)))))
+        return x + y if self.skip else y
+
+
+class FusedInvertedResidual(nn.Module):
+    """One dense kernel expands to ``hidden`` channels, a linear 1x1 projects; the input is added where shapes allow.
+    [b, c_in, h, w] → [b, c_out, ceil(h/stride), ceil(w/stride)]. EfficientNetV2 (arXiv:2104.00298 §3.2)."""
+
+    def __init__(self, c_in: int, c_out: int, *, hidden: int, kernel: int = 3, stride: int = 1, act: str = "relu"):
+        super().__init__()
+        self.expand = activated(c_in, hidden, kernel, stride, act=act)
+        self.project = ConvNormAct(hidden, c_out, 1, act=False)
+        self.skip = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.expand(x))
         return x + y if self.skip else y

@@ -30,6 +30,8 @@ Decide = Callable[[str, Callable[[], Any]], Any]
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 Step = Callable[[Tensor, Tensor, float, int], float]
 
+LR_STEPS = (30 / 90, 60 / 90, 80 / 90)
+"""Where a stepwise descent goes to a tenth: ResNet's epochs (arXiv:1706.02677 §5.1, and its 80th in later code)."""
 _LOWEST_LR_SCALE = 0.5**3
 """A loss that is not finite even at this share of the learning rate comes from the data."""
 
@@ -38,7 +40,8 @@ _LOWEST_LR_SCALE = 0.5**3
 class Recipe:
     """Numbers of one training. ``peak_lr`` is for a batch of 256 and scales with the batch;
     Muon's is ``muon_share`` of it. Transformers take ``adamw``, with a ``peak_lr`` hundreds of times smaller. Compare
-    with ``benchmarks/recipe.py``; Muon against SGD is in docs/log.md, the other numbers are choices."""
+    with ``benchmarks/recipe.py``; Muon against SGD is in docs/log.md, the other numbers are choices. ``descent``: the
+    learning rate's way down; ``ema_half_life``: a share of the training, 0 for no average."""
 
     optimiser: Literal["muon", "sgd", "adamw"] = "muon"
     batch_size: int = 256
@@ -51,14 +54,21 @@ class Recipe:
     ema_half_life: float = 0.01
     clip_norm: float = 5.0
     last_lr_share: float = 0.0
+    descent: Literal["linear", "cosine", "steps"] = "linear"
 
     def lr(self, progress: float) -> float:
-        """Learning rate at ``progress`` in [0, 1]: linear warm-up, then linear to exactly zero (arXiv:1708.07120).
+        """Learning rate at ``progress`` in [0, 1]: linear warm-up, then linear to exactly zero (arXiv:1708.07120), or
+        there by half a cosine (arXiv:1608.03983), or to a tenth at each of ``LR_STEPS``.
 
         To ``last_lr_share`` of the peak, where another training goes on from there.
         """
         rising = progress / self.warmup if self.warmup > 0 else 1.0
-        falling = self.last_lr_share + (1 - self.last_lr_share) * (1 - progress) / (1 - self.warmup)
+        left = (1 - progress) / (1 - self.warmup)
+        if self.descent == "cosine":
+            left = (1 - math.cos(math.pi * min(1.0, left))) / 2
+        elif self.descent == "steps":
+            left = 0.1 ** sum(progress >= step for step in LR_STEPS)
+        falling = self.last_lr_share + (1 - self.last_lr_share) * left
         return self.peak_lr * self.batch_size / 256 * min(rising, falling)
 
 
@@ -235,7 +245,7 @@ class _Average:
         if state.step % every and state.remaining > 0:
             return
         half_life = max(1.0, recipe.ema_half_life * (state.step + state.remaining))
-        decay = min(0.5 ** (every / half_life), state.step / (state.step + 10.0))
+        decay = min(0.5 ** (every / half_life), state.step / (state.step + 10.0)) if recipe.ema_half_life else 0.0
         floats = [(a, t) for (n, t) in module.state_dict().items() if (a := self.tensors[n]).is_floating_point()]
         torch._foreach_lerp_([a for a, _ in floats], [t for _, t in floats], 1 - decay)
         for name, tensor in module.state_dict().items():

@@ -24,16 +24,30 @@ a tenth and labels alone are as good (``benchmarks/taught.py``, docs/log.md)."""
 
 
 class Inputs:
-    """uint8 batch → augmented, normalised batch on the device, the same for the same (seed, step)."""
+    """uint8 batch → augmented, normalised batch on the device, the same for the same (seed, step).
 
-    def __init__(self, preprocess: Preprocess, device: torch.device, *, seed: int, shift: int, flip: bool):
+    ``augment``: of the shifted uint8 batch and a seed, such as :func:`sartor.train.augment.rand_augment`.
+    """
+
+    def __init__(
+        self,
+        preprocess: Preprocess,
+        device: torch.device,
+        *,
+        seed: int,
+        shift: int,
+        flip: bool,
+        augment: Callable[[Tensor, int], Tensor] | None = None,
+    ):
         self.preprocess, self.device = preprocess, device
         self.seed, self.shift, self.flip = seed, shift, flip
+        self.augment = augment
 
     def __call__(self, images: Tensor, labels: Tensor, index: int) -> tuple[Tensor, Tensor]:
         images, labels = images.to(self.device), labels.to(self.device)
         seed = (self.seed * 1_000_003 + index) % 2**63
-        return self.preprocess(crop_and_flip(images, seed, shift=self.shift, flip=self.flip)), labels
+        images = crop_and_flip(images, seed, shift=self.shift, flip=self.flip)
+        return self.preprocess(images if self.augment is None else self.augment(images, seed)), labels
 
 
 def plain_step(model: nn.Module, inputs: Inputs, recipe: Recipe, *, side: int) -> Step:

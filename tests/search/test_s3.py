@@ -180,8 +180,9 @@ def fashion() -> dict[str, Images]:
         pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist, or put its files in $SARTOR_DATA")
 
     def part(name: str) -> Images:
-        pixels = np.frombuffer(gzip.open(folder / f"{name}-images-idx3-ubyte.gz").read(), np.uint8, offset=16)
-        labels = np.frombuffer(gzip.open(folder / f"{name}-labels-idx1-ubyte.gz").read(), np.uint8, offset=8)
+        images, classes = (folder / f"{name}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1"))
+        pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16)
+        labels = np.frombuffer(gzip.decompress(classes.read_bytes()), np.uint8, offset=8)
         x = torch.from_numpy(pixels.reshape(-1, 1, 28, 28).astype(np.float32))
         return (x / 255 - 0.286) / 0.353, torch.from_numpy(labels.astype(np.int64))
 

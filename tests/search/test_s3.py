@@ -170,7 +170,7 @@ Images = tuple[torch.Tensor, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def fashion() -> dict[str, Images]:
-    """Fashion-MNIST: 20,000 images to learn from, 2,000 to choose by, the test set's 10,000."""
+    """Fashion-MNIST: 20,000 images to learn from, 1,000 to choose by, the test set's 10,000."""
     places = [
         Path(os.environ.get("SARTOR_DATA", "")) / "fashion-mnist",
         Path("/usr/share/datasets/fashion-mnist"),  # where Debian's package has it
@@ -187,7 +187,7 @@ def fashion() -> dict[str, Images]:
         return (x / 255 - 0.286) / 0.353, torch.from_numpy(labels.astype(np.int64))
 
     x, y = part("train")
-    return {"train": (x[:20_000], y[:20_000]), "val": (x[-2_000:], y[-2_000:]), "test": part("t10k")}
+    return {"train": (x[:20_000], y[:20_000]), "val": (x[-1_000:], y[-1_000:]), "test": part("t10k")}
 
 
 def learnt(images: Images, forward: Callable[[torch.Tensor, int], torch.Tensor], weights, steps: int, seed: int):

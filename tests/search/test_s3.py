@@ -210,33 +210,66 @@ def wrong(images: Images, forward: Callable[[torch.Tensor], torch.Tensor]) -> fl
     return 1 - float((forward(images[0]).argmax(1) == images[1]).float().mean())
 
 
-def evolved(data: dict[str, Images], seed: int, *, steps: int, rounds: int, **options) -> list[Round]:
-    def trained(space: Space, number: int) -> Callable[[Arch], float]:
-        torch.manual_seed(1000 * seed + number)
-        supernet, rng = Supernet(space, build), random.Random(seed)
+def supernet_errors(data: dict[str, Images], space: Space, steps: int, seed: int) -> Callable[[Arch], float]:
+    """The errors of a space's archs with weights that they share, of which a drawn arch learns in each step."""
+    torch.manual_seed(seed)
+    supernet, rng = Supernet(space, build), random.Random(seed)
 
-        def forward(x: torch.Tensor, step: int) -> torch.Tensor:
-            (arch,) = drawn_that_fit(space, 1, fits, rng)
-            return supernet.run((x,), arch)
+    def forward(x: torch.Tensor, step: int) -> torch.Tensor:
+        (arch,) = drawn_that_fit(space, 1, fits, rng)
+        return supernet.run((x,), arch)
 
-        learnt(data["train"], forward, supernet.parameters(), steps, seed)
-        supernet.eval()
-        return lambda arch: wrong(data["val"], lambda x: supernet.run((x,), arch))
-
-    def told(r: Round) -> None:
-        slopes = {name: round(100 * value, 2) for name, value in r.slopes.items()}
-        print(
-            f"E-T error {r.error:.4f}, best {r.best[1]:.4f}, {dict(r.options)}, slopes in points a step {slopes}",
-            flush=True,
-        )
-
-    return s3(vits, VIT, trained, rounds=rounds, fits=fits, seed=seed, on_round=told, **options)
+    learnt(data["train"], forward, supernet.parameters(), steps, seed)
+    supernet.eval()
+    return lambda arch: wrong(data["val"], lambda x: supernet.run((x,), arch))
 
 
-def alone(data: dict[str, Images], arch: Arch, seed: int, *, steps: int) -> float:
+def alone(data: dict[str, Images], arch: Arch, steps: int, seed: int) -> float:
     """The test error of a network that learns by itself."""
     torch.manual_seed(seed)
     network = build(arch)
     learnt(data["train"], lambda x, step: network(x), network.parameters(), steps, seed)
     network.eval()
     return wrong(data["test"], network)
+
+
+STEPS, ROUNDS, SAMPLES, TOP, TAU = 250, 3, 12, 2, 0.004
+"""Chosen on seed 0, which is not among those that show it."""
+CHOSEN_FROM = 60
+
+
+@pytest.mark.claim
+@pytest.mark.parametrize("seed", [1, 2])
+def test_spaces_of_transformers_become_better_and_so_does_the_best_of_them(fashion: dict[str, Images], seed: int):
+    """The E-T error falls in every round, and the network chosen from the last space, of CHOSEN_FROM, learns better by
+    itself than the one from the first space, which is chosen from as many and all that the rounds evaluated; no
+    network may cost more than the largest of the first space."""
+    judges: list[Callable[[Arch], float]] = []
+    asked = 0
+
+    def trained(space: Space, number: int) -> Callable[[Arch], float]:
+        errors = supernet_errors(fashion, space, STEPS, 1000 * seed + number)
+        judges.append(errors)
+
+        def counted(arch: Arch) -> float:
+            nonlocal asked
+            asked += 1
+            return errors(arch)
+
+        return counted
+
+    def told(r: Round) -> None:
+        slopes = {name: round(100 * value, 2) for name, value in r.slopes.items()}
+        print(f"E-T error {r.error:.4f}, {dict(r.options)}, points a step {slopes}", flush=True)
+
+    search = {"samples": SAMPLES, "top": TOP, "tau": TAU, "fits": fits, "seed": seed}
+    rounds = s3(vits, VIT, trained, rounds=ROUNDS, on_round=told, **search)
+    assert len(rounds) == ROUNDS
+    assert all(later.error < earlier.error for earlier, later in itertools.pairwise(rounds))
+    tested = []
+    for place, evaluations in ((0, CHOSEN_FROM + asked), (-1, CHOSEN_FROM)):
+        archs = drawn_that_fit(rounds[place].space, evaluations, fits, random.Random(seed))
+        best = min(dict.fromkeys(archs), key=judges[place])
+        tested.append([alone(fashion, best, STEPS, 10 * seed + i) for i in range(2)])
+        print(f"{best} of {evaluations}, {macs(best) / MOST:.2f} of the MACs: test errors {tested[-1]}", flush=True)
+    assert np.mean(tested[1]) < np.mean(tested[0])

@@ -152,7 +152,7 @@ def drawn_that_fit(
     space: Space, samples: int, fits: Callable[[Arch], bool], rng: random.Random, patience: int = 50
 ) -> list[Arch]:
     """Up to ``samples`` archs, drawn until they fit; fewer where ``patience`` draws for each are not enough."""
-    found = []
+    found: list[Arch] = []
     for _ in range(samples * patience):
         if len(found) == samples:
             break

@@ -1,29 +1,20 @@
-"""Ranges that move: on landscapes whose best place is known, and on really shared weights."""
+"""Ranges that move, on landscapes whose best place is known."""
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import math
-import os
-import random
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.errors import InputError
-from sartor.models.autoformer import build_autoformer
-from sartor.models.supernet import Supernet
 from sartor.records import Arch
-from sartor.search.s3 import Dimension, Options, Round, drawn_that_fit, s3, slope
+from sartor.search.s3 import Dimension, Options, Round, s3, slope
 from sartor.search.shrinking import et_error
-from sartor.space.autoformer import Ranges, autoformer_space
 from sartor.space.choice import Choice
 from sartor.space.space import Space
 
@@ -127,149 +118,3 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 def test_what_is_no_range_is_refused(options):
     with pytest.raises(InputError):
         Dimension(options, 1, 9)
-
-
-# -- on images
-
-PATCH, PER_HEAD, TOKENS = 7, 8, 17
-VIT = {
-    "width": Dimension((16, 24, 32), 8, 64),
-    "depth": Dimension((1, 2, 3), 1, 6),
-    "heads": Dimension((1, 2, 3), 1, 6),
-    "ratio": Dimension((0.5, 1.0, 1.5), 0.5, 4.0),
-}
-
-
-def vits(options: Options) -> Space:
-    return autoformer_space(Ranges(options["width"], options["depth"], options["heads"], options["ratio"]))
-
-
-def build(arch: Arch) -> torch.nn.Module:
-    return build_autoformer(arch, channels=1, classes=10, resolution=28, patch=PATCH, per_head=PER_HEAD)
-
-
-def macs(arch: Arch) -> float:
-    """Of the layers' products."""
-    width, total = int(arch["width"]), 0.0
-    for i in range(int(arch["depth"])):
-        inner = int(arch[f"heads{i}"]) * PER_HEAD
-        total += TOKENS * (4 * width * inner + 2 * TOKENS * inner + 2 * width * int(width * float(arch[f"ratio{i}"])))
-    return total
-
-
-MOST = macs(vits({name: d.options for name, d in VIT.items()}).largest())
-
-
-def fits(arch: Arch) -> bool:
-    """No network costs more than the largest that there was at first."""
-    return macs(arch) <= MOST
-
-
-Images = tuple[torch.Tensor, torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def fashion() -> dict[str, Images]:
-    """Fashion-MNIST: 20,000 images to learn from, 1,000 to choose by, the test set's 10,000."""
-    places = [
-        Path(os.environ.get("SARTOR_DATA", "")) / "fashion-mnist",
-        Path("/usr/share/datasets/fashion-mnist"),  # where Debian's package has it
-    ]
-    folder = next((place for place in places if (place / "t10k-labels-idx1-ubyte.gz").is_file()), None)
-    if folder is None:
-        pytest.skip("no Fashion-MNIST: apt-get install dataset-fashion-mnist, or put its files in $SARTOR_DATA")
-
-    def part(name: str) -> Images:
-        images, classes = (folder / f"{name}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1"))
-        pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16)
-        labels = np.frombuffer(gzip.decompress(classes.read_bytes()), np.uint8, offset=8)
-        x = torch.from_numpy(pixels.reshape(-1, 1, 28, 28).astype(np.float32))
-        return (x / 255 - 0.286) / 0.353, torch.from_numpy(labels.astype(np.int64))
-
-    x, y = part("train")
-    return {"train": (x[:20_000], y[:20_000]), "val": (x[-1_000:], y[-1_000:]), "test": part("t10k")}
-
-
-def learnt(images: Images, forward: Callable[[torch.Tensor, int], torch.Tensor], weights, steps: int, seed: int):
-    """AdamW, one descent of the learning rate."""
-    optimiser = torch.optim.AdamW(weights, lr=3e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    x, y = images
-    for step in range(steps):
-        chosen = torch.randint(len(x), (64,), generator=generator)
-        loss = F.cross_entropy(forward(x[chosen], step), y[chosen])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-
-
-@torch.no_grad()
-def wrong(images: Images, forward: Callable[[torch.Tensor], torch.Tensor]) -> float:
-    return 1 - float((forward(images[0]).argmax(1) == images[1]).float().mean())
-
-
-def supernet_errors(data: dict[str, Images], space: Space, steps: int, seed: int) -> Callable[[Arch], float]:
-    """The errors of a space's archs with weights that they share, of which a drawn arch learns in each step."""
-    torch.manual_seed(seed)
-    supernet, rng = Supernet(space, build), random.Random(seed)
-
-    def forward(x: torch.Tensor, step: int) -> torch.Tensor:
-        (arch,) = drawn_that_fit(space, 1, fits, rng)
-        return supernet.run((x,), arch)
-
-    learnt(data["train"], forward, supernet.parameters(), steps, seed)
-    supernet.eval()
-    return lambda arch: wrong(data["val"], lambda x: supernet.run((x,), arch))
-
-
-def alone(data: dict[str, Images], arch: Arch, steps: int, seed: int) -> float:
-    """The test error of a network that learns by itself."""
-    torch.manual_seed(seed)
-    network = build(arch)
-    learnt(data["train"], lambda x, step: network(x), network.parameters(), steps, seed)
-    network.eval()
-    return wrong(data["test"], network)
-
-
-STEPS, ROUNDS, SAMPLES, TOP, TAU = 250, 3, 12, 2, 0.004
-"""Chosen on seed 0, which is not among those that show it."""
-CHOSEN_FROM = 60
-
-
-@pytest.mark.claim
-@pytest.mark.parametrize("seed", [1, 2])
-def test_spaces_of_transformers_become_better_and_so_does_the_best_of_them(fashion: dict[str, Images], seed: int):
-    """The E-T error falls in every round, and the network chosen from the last space, of CHOSEN_FROM, learns better by
-    itself than the one from the first space, which is chosen from as many and all that the rounds evaluated; no
-    network may cost more than the largest of the first space."""
-    judges: list[Callable[[Arch], float]] = []
-    asked = 0
-
-    def trained(space: Space, number: int) -> Callable[[Arch], float]:
-        errors = supernet_errors(fashion, space, STEPS, 1000 * seed + number)
-        judges.append(errors)
-
-        def counted(arch: Arch) -> float:
-            nonlocal asked
-            asked += 1
-            return errors(arch)
-
-        return counted
-
-    def told(r: Round) -> None:
-        slopes = {name: round(100 * value, 2) for name, value in r.slopes.items()}
-        print(f"E-T error {r.error:.4f}, {dict(r.options)}, points a step {slopes}", flush=True)
-
-    search = {"samples": SAMPLES, "top": TOP, "tau": TAU, "fits": fits, "seed": seed}
-    rounds = s3(vits, VIT, trained, rounds=ROUNDS, on_round=told, **search)
-    assert len(rounds) == ROUNDS
-    assert all(later.error < earlier.error for earlier, later in itertools.pairwise(rounds))
-    tested = []
-    for place, evaluations in ((0, CHOSEN_FROM + asked), (-1, CHOSEN_FROM)):
-        archs = drawn_that_fit(rounds[place].space, evaluations, fits, random.Random(seed))
-        best = min(dict.fromkeys(archs), key=judges[place])
-        tested.append([alone(fashion, best, STEPS, 10 * seed + i) for i in range(2)])
-        print(f"{best} of {evaluations}, {macs(best) / MOST:.2f} of the MACs: test errors {tested[-1]}", flush=True)
-    assert np.mean(tested[1]) < np.mean(tested[0])

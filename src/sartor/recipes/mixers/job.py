@@ -6,6 +6,7 @@ A line of JSON comes in, one goes out: what was measured, or why it was refused.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -86,6 +87,8 @@ def measured(job: dict[str, Any], tokens: Tensor, words: int) -> dict[str, Any]:
     )
     seen = torch.from_numpy(windows_of(tokens[first:last].numpy(), context, job["windows"]))
     found = understood(model, seen)
+    if not math.isfinite(found.loss):
+        raise InputError(f"its loss on other text is {found.loss}")
     for trained in model.blocks:
         check(trained.mixer if isinstance(trained, Around) else trained, width, trained=True)
     curve = {f"train_loss_{cent}": losses[max(0, len(losses) * cent // 100 - 1)] for cent in SAID}

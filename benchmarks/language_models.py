@@ -16,40 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
+from sartor.data.text import characters, windows_of
 from sartor.measure.language import Bench, language_bench
 from sartor.models.gpt import Gpt
-
-
-def characters(file: Path) -> tuple[np.ndarray, int]:
-    """The text of ``file`` as tokens, one a character, and how many there are."""
-    known, tokens = np.unique(np.frombuffer(file.read_bytes(), np.uint8), return_inverse=True)
-    return tokens.astype(np.int64), len(known)
+from sartor.train.language import train_language
 
 
 def trained(tokens: np.ndarray, words: int, *, steps: int, seed: int = 0, rows: int = 16, **sizes: int) -> Gpt:
     """A GPT of ``sizes`` after ``steps`` batches of ``rows`` random windows; one descent of the learning rate."""
     torch.manual_seed(seed)
-    model, text = Gpt(words, **sizes), torch.from_numpy(tokens)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
-    for _ in range(steps):
-        starts = torch.randint(len(text) - model.context - 1, (rows,))
-        batch = torch.stack([text[start : start + model.context + 1] for start in starts.tolist()])
-        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+    model = Gpt(words, **sizes)
+    train_language(model, torch.from_numpy(tokens), context=model.context, steps=steps, rows=rows)
     return model.eval()
-
-
-def windows_of(tokens: np.ndarray, prompt: int, count: int) -> np.ndarray:
-    """``count`` windows of ``prompt`` tokens and the next, evenly spread over ``tokens``."""
-    starts = np.linspace(0, len(tokens) - prompt - 1, count).astype(int)
-    return np.stack([tokens[start : start + prompt + 1] for start in starts])
 
 
 HEADS = (

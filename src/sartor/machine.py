@@ -1,8 +1,12 @@
-"""What of the machine this process may take: memory and cores."""
+"""What of the machine this process may take: memory and cores, and bounds that it sets itself."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import resource
+import signal
 from pathlib import Path
 
 
@@ -41,3 +45,16 @@ def _room(limit: str, used: str, stat: str, cache: str) -> int | None:
 def cores() -> int:
     """CPU cores this process may use (its affinity, not the machine's count)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def bound(kind: int, most: int) -> None:
+    """Limit this process to ``most`` of what ``resource`` calls ``kind``, never above what was allowed before."""
+    hard = resource.getrlimit(kind)[1]
+    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (allowed, hard))
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when the one that started it ends. Linux only; elsewhere nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

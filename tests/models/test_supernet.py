@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from contracts.supernet import TOLERANCE, SupernetSuite, error, roughen
 from sartor.models import Supernet, build, resize
 from sartor.models import supernet as supernet_module
+from sartor.models.autoformer import build_autoformer
 from sartor.models.supernet import sample_archs
 from sartor.records import Arch
 from sartor.space import OPERATORS, Space, conv_space
+from sartor.space.autoformer import Ranges, autoformer_space
 
 
 def make(resolution: int = 24, *, channels: int = 3, **sizes) -> Supernet:
@@ -180,3 +182,22 @@ def test_skeletons_are_let_go(monkeypatch: pytest.MonkeyPatch):
         assert all(torch.equal(net(x, arch), y) for arch, y in zip(archs, first, strict=True))
     assert len(net._skeletons) <= 3
     assert not any("skeleton" in name for name in net.state_dict())
+
+
+@torch.no_grad()
+def test_tables_that_are_no_part_of_the_state_are_made_for_each_arch():
+    """An AutoFormer knows by such a table how far apart tokens are: the network of an arch has it in the supernet, cut
+    out, and built with the same weights; and making it draws no random numbers."""
+    ranges = Ranges((16, 24), (1, 2), (1, 2), (1.0, 2.0))
+    make = partial(build_autoformer, channels=1, classes=3, resolution=8, patch=2, per_head=4)
+    supernet = roughen(Supernet(autoformer_space(ranges), make)).eval()
+    x = torch.randn(2, 1, 8, 8)
+    for arch in sample_archs(supernet.space, 12, 0):
+        drawn = torch.get_rng_state()
+        y = supernet.run((x,), arch)
+        assert torch.equal(torch.get_rng_state(), drawn)
+        alone = make(arch).eval()
+        alone.load_state_dict(supernet.sliced(arch))
+        assert error(y, alone(x)) <= TOLERANCE
+        assert error(supernet.extract(arch)(x), y) <= TOLERANCE
+    assert error(supernet.double().run((x.double(),), arch), y.double()) <= TOLERANCE

@@ -120,12 +120,25 @@ def test_macs_of_a_translation_are_those_by_hand():
     assert macs == encoder + decoder + m * width * words
 
 
+def test_fewer_heads_are_the_first_of_more():
+    """What a supernet slices: prefixes of the weights give what the first heads alone would add."""
+    torch.manual_seed(0)
+    more, fewer = (RelativeAttention(6, heads=heads, per_head=4, side=3) for heads in (3, 1))
+    whole = more.state_dict()
+    fewer.load_state_dict(
+        {name: whole[name][tuple(map(slice, tensor.shape))] for name, tensor in fewer.state_dict().items()}
+    )
+    more.out.weight.data[:, 4:] = 0
+    x = torch.randn(2, 10, 6)
+    torch.testing.assert_close(fewer(x), more(x))
+
+
 def test_relative_attention_by_loops():
     torch.manual_seed(0)
     block = RelativeAttention(6, heads=2, per_head=4, side=3)
     block.keys.rows.data.mul_(20)
     x = torch.randn(1, 10, 6)
-    q, k, v = block.mix(x)[0].unflatten(-1, (3, 2, 4)).unbind(1)
+    q, k, v = block.mix(x)[0].unflatten(-1, (2, 3, 4)).unbind(2)
     furthest = 14
 
     def vector(table: Any, a: int, b: int) -> Tensor:

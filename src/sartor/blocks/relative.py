@@ -30,7 +30,9 @@ class GridPositions(nn.Module):
 class RelativeAttention(nn.Module):
     """Multi-head self-attention with relative positions in keys and values. [b, n, width] → [b, n, width].
 
-    ``heads`` of ``per_head`` channels each, whatever the width (AutoFormer, arXiv:2107.00651 §3.3).
+    ``heads`` of ``per_head`` channels each, whatever the width (AutoFormer, arXiv:2107.00651 §3.3). The rows of ``mix``
+    are a head's queries, keys and values, then the next head's: fewer heads are a prefix, so that a supernet's slices
+    of them mean the same. (All queries first would make some heads' queries others' keys.)
     """
 
     def __init__(self, width: int, *, heads: int, per_head: int, side: int):
@@ -43,7 +45,7 @@ class RelativeAttention(nn.Module):
         self.out = nn.Linear(heads * per_head, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.mix(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.mix(x).unflatten(-1, (self.heads, 3, -1)).permute(3, 0, 2, 1, 4).unbind(0)
         scores = q @ k.transpose(-2, -1) + torch.einsum("bhnc,nmc->bhnm", q, self.keys())
         weights = (self.scale * scores).softmax(-1)
         seen = weights @ v + torch.einsum("bhnm,nmc->bhnc", weights, self.values())

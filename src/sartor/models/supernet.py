@@ -97,6 +97,8 @@ class Supernet(nn.Module):
         """The plain network of ``arch`` with its own copy of its weights, in this supernet's mode."""
         network = copy.deepcopy(self._skeleton(arch)).to_empty(device=next(self.parameters()).device)
         network.load_state_dict({name: tensor.detach().clone() for name, tensor in self.sliced(arch).items()})
+        for name, constant in _constants(self._skeleton(arch)).items():  # emptied, as all else was
+            network.get_buffer(name).copy_(constant)
         return network.train(self.training)
 
     def _skeleton(self, arch: Arch) -> nn.Module:
@@ -104,11 +106,21 @@ class Supernet(nn.Module):
             if len(self._skeletons) >= _SKELETONS:
                 self._skeletons.pop(next(iter(self._skeletons)))
             with torch.device("meta"):
-                self._skeletons[arch] = self.builder(arch)
+                skeleton = self.builder(arch)
+            if _constants(skeleton):
+                with torch.random.fork_rng(devices=[]):
+                    real = self.builder(arch)
+                for name in _constants(skeleton):
+                    place, _, last = name.rpartition(".")
+                    constant = real.get_buffer(name).to(next(self.parameters()).device)
+                    skeleton.get_submodule(place).register_buffer(last, constant, persistent=False)
+            self._skeletons[arch] = skeleton
         return self._skeletons[arch]
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        # Skeletons live on the meta device and never hold weights: moving the supernet must not touch them.
+        # Skeletons live on the meta device and never hold weights: moving the supernet must not touch them. Their
+        # constants are made where the weights are then.
+        self._skeletons.clear()
         return super()._apply(fn, recurse)
 
     def __deepcopy__(self, memo):  # type: ignore[no-untyped-def]
@@ -122,6 +134,12 @@ def resize(x: Tensor, side: int) -> Tensor:
     if x.shape[-1] == side and x.shape[-2] == side:
         return x
     return F.interpolate(x.float(), (side, side), mode="bilinear", antialias=True).to(x.dtype)
+
+
+def _constants(network: nn.Module) -> dict[str, Tensor]:
+    """Buffers that are no part of the state, such as tables of positions: made by the builder, and never shared."""
+    state = network.state_dict().keys()
+    return {name: buffer for name, buffer in network.named_buffers() if name not in state}
 
 
 def _slice(tensor: Tensor, shape: torch.Size) -> Tensor:

@@ -6,17 +6,15 @@ Reads a JSON line from stdin and writes ``result`` (JSON) or ``outputs`` (arrays
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from sartor.errors import InputError, SartorError
-from sartor.machine import available_bytes
+from sartor.machine import available_bytes, end_with_parent
 from sartor.measure.agent.wire import one_line, read_arrays, write_arrays
 from sartor.measure.targets.named import open_target
 from sartor.measure.untrusted import elsewhere
@@ -60,8 +58,7 @@ def main() -> None:
 
 def _bound() -> None:
     """This process ends with its agent, and takes no more memory than there is: shapes are the sender's."""
-    with contextlib.suppress(OSError, AttributeError):  # Linux only
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    end_with_parent()
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (available_bytes(), resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

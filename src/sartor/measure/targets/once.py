@@ -11,16 +11,16 @@ import sys
 from pathlib import Path
 
 from sartor.errors import SartorError
-from sartor.machine import available_bytes
+from sartor.machine import available_bytes, bound
 from sartor.measure.targets.local import Local
 from sartor.measure.targets.named import open_target
 
 
 def main(target: str, threads: str, batch: str, seconds: str, *files: str) -> None:
     """Load ``files`` and call each once, within limits. See ``measure.trial``."""
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_CPU, int(seconds) * int(threads))
-    _limit(resource.RLIMIT_DATA, available_bytes())
+    bound(resource.RLIMIT_CORE, 0)
+    bound(resource.RLIMIT_CPU, int(seconds) * int(threads))
+    bound(resource.RLIMIT_DATA, available_bytes())
     runner = open_target(target, int(threads))
     assert isinstance(runner, Local), f"{target} does not run in this process"
     before = peak_rss_bytes()
@@ -38,13 +38,6 @@ def peak_rss_bytes() -> int:
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
-
-
-def _limit(kind: int, most: int) -> None:
-    """Never above what was allowed before."""
-    hard = resource.getrlimit(kind)[1]
-    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(kind, (allowed, hard))
 
 
 if __name__ == "__main__":

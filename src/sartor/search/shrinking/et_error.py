@@ -1,6 +1,6 @@
 """Searching the search space: the E-T error of what a space becomes with an option says whether to keep it.
 
-Chen et al., S3, P254 (arXiv:2111.14725).
+Chen et al., S3, P254 (arXiv:2111.14725). Of one space, here; :mod:`sartor.search.s3` moves ranges, as the paper does.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils import _pytree as pytree
 
 from sartor.graph.capture import evaluating
@@ -46,9 +47,15 @@ def sliced_tensors(tensors: Mapping[str, Tensor], kept: Mapping[str, tuple[Tenso
 def smaller(model: nn.Module, sliced: Mapping[str, Tensor]) -> nn.Module:
     """A copy of ``model`` with the tensors of ``sliced`` in the place of its own.
 
-    Tensors that are tied in the model are tied in the copy.
+    Tensors that are tied in the model are tied in the copy. What layers compute before each call (torch's older weight
+    norm keeps it as an attribute) is no part of the model: it cannot be copied, and is computed anew.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = {
+        id(value): value.detach()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
     for name, tensor in sliced.items():
         try:
             own = operator.attrgetter(name)(model)
@@ -56,7 +63,13 @@ def smaller(model: nn.Module, sliced: Mapping[str, Tensor]) -> nn.Module:
             continue
         if id(own) not in memo and isinstance(own, Tensor):
             memo[id(own)] = tensor
-    return copy.deepcopy(model, memo)
+    copied = copy.deepcopy(model, memo)
+    for module in copied.modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                with torch.no_grad():
+                    setattr(module, hook.name, hook.compute_weight(module))
+    return copied
 
 
 def slice_tensor(tensor: Tensor, indices: Iterable[Tensor | None]) -> Tensor:
@@ -123,6 +136,13 @@ def _own_sizes(module: nn.Module) -> None:
     elif isinstance(module, nn.RNNBase):
         first: Any = module.weight_ih_l0, module.weight_hh_l0
         module.input_size, module.hidden_size = first[0].shape[1], first[1].shape[1]
+        if module.proj_size:
+            projection: Any = module.weight_hr_l0
+            module.proj_size, module.hidden_size = projection.shape
+    elif isinstance(module, nn.RNNCellBase):
+        module.input_size, module.hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
+    elif isinstance(module, nn.Bilinear):
+        module.out_features, module.in1_features, module.in2_features = weight.shape
 
 
 def _has(module: nn.Module, change: Change) -> bool:

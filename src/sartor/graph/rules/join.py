@@ -74,7 +74,8 @@ def select(atoms: Atoms, call: Call) -> Dims:
 
 
 def narrow(atoms: Atoms, call: Call) -> Dims:
-    """slice, narrow: a run of rows. With a step, what is kept would be told by its number: frozen."""
+    """slice, narrow: a run of rows. With a step, rows go in whole runs of ``step``, so that every step-th one is what
+    it was; where runs do not fill the dimension, positions would be told by their number: frozen."""
     value = call["self"]
     axis = call["dim"] % value.rank if value.rank else 0
     label = value.dims[axis]
@@ -83,8 +84,12 @@ def narrow(atoms: Atoms, call: Call) -> Dims:
         chosen = slice(start, start + call["length"])
     else:
         chosen = slice(call["start"], call["end"], call["step"])
-        if call["step"] != 1:
-            atoms.freeze(label, f"{call.why}: every {call['step']}th position is taken")
+        step, whole = call["step"], call["end"] is None or call["end"] >= len(label)
+        if step != 1 and whole and 0 <= (call["start"] or 0) < step and len(label) % step == 0:
+            within = atoms.split(label, (len(label) // step, step), call.why)[1]
+            atoms.freeze(within, f"{call.why}: every {step}th position is taken")
+        elif step != 1:
+            atoms.freeze(label, f"{call.why}: every {step}th position is taken")
     return (*value.dims[:axis], label[chosen], *value.dims[axis + 1 :])
 
 

@@ -21,8 +21,9 @@ from sartor.graph.capture import evaluating
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4
-"""Of the output's scale: how far the classes' code may be from the sliced graph to pass for it."""
+TOLERANCE = 1e-5
+"""Of the output's scale: how far the classes' code may be from the sliced graph to pass for it. They run the same
+operators on the same numbers."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ def _padded(values: list[int], old: int, n: int) -> list[int]:
 
 def lively(model: nn.Module) -> dict[str, Tensor]:
     """Stand-ins for those of ``model``'s tensors that hide what the code does with them: zeros, as at the end of fresh
-    residual branches, ones, and values that are not finite. With them networks are compared."""
+    residual branches, ones, values that are not finite, and matrices so faint that a softmax behind them is flat
+    whatever its scale. With them networks are compared."""
     generator = torch.Generator().manual_seed(0)
     found: dict[str, Tensor] = {}
     by_id: dict[int, Tensor] = {}
@@ -202,12 +204,25 @@ def lively(model: nn.Module) -> dict[str, Tensor]:
             low, high = (float(v) for v in tensor.detach().aminmax())
             varies = high - low > _FLAT * abs(high + low) / 2 and math.isfinite(high - low)
             if varies and max(-low, high) > _TINY:
+                if (gain := _gain(tensor)) >= _FAINT:
+                    continue
+                found[name] = by_id[id(tensor)] = tensor.detach() / gain
                 continue
             noise = torch.rand(tensor.shape, generator=generator).to(tensor)  # above 0: variances are among them
             by_id[id(tensor)] = torch.nan_to_num(tensor.detach(), posinf=1.0, neginf=-1.0) + 0.1 * noise
         found[name] = by_id[id(tensor)]
     return found
 
+
+def _gain(tensor: Tensor) -> float:
+    """How much larger a product with a matrix is than what goes in; 1 for vectors."""
+    if tensor.dim() < 2:
+        return 1.0
+    return float(torch.linalg.vector_norm(tensor.detach().float())) / len(tensor) ** 0.5
+
+
+_FAINT = 0.3
+"""Of unit gain: fresh transformers of a few hundred channels have 0.3 to 0.5, narrower ones a tenth; trained ones 1."""
 
 _FLAT = 1e-6
 """Of its mean: a tensor whose values differ by less is as good as constant."""

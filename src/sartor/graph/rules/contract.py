@@ -82,6 +82,17 @@ def kron(atoms: Atoms, call: Call) -> Dims:
     return tuple(atoms.merge([x, y]) for x, y in zip(ours, theirs, strict=True))
 
 
+def grouped_product(atoms: Atoms, call: Call) -> Dims:
+    """Rows [s, i], sorted by their expert, by [e, i, o] → [s, o]; ``offs``: where the rows of each expert end."""
+    x, weight = (call.get(name, call.get(other)) for name, other in (("input", "self"), ("weight", "mat2")))
+    if x.rank != 2 or weight.rank != 3 or call.get("bias") is not None:
+        raise NotImplementedError("experts' products in another layout")
+    atoms.freeze(weight.dims[0], f"{call.why}: experts are told by their number")
+    atoms.freeze(x.dims[0], f"{call.why}: rows are told by their number")
+    atoms.unify(x.dims[1], weight.dims[1], call.why)
+    return (x.dims[0], weight.dims[2])
+
+
 def distances(atoms: Atoms, call: Call) -> Dims:
     """cdist: [..., p, i] and [..., r, i] → [..., p, r]; what is cut is as far from itself as nothing."""
     a, b = call["x1"], call["x2"]
@@ -196,6 +207,7 @@ RULES = {
     "aten.inner.default": inner,
     "aten.tensordot.default": tensordot,
     "aten.kron.default": kron,
+    **dict.fromkeys(("aten._grouped_mm.default", "transformers.grouped_mm_fallback.default"), grouped_product),
     "aten.cdist.default": distances,
     "aten.cosine_similarity.default": cosine,
     "aten.einsum.default": einsum,

@@ -123,6 +123,21 @@ def roll(atoms: Atoms, call: Call) -> Dims:
     return value.dims
 
 
+def differences(atoms: Atoms, call: Call) -> Dims:
+    """diff: neighbours along ``dim``, told by their number."""
+    values = [call.get(name) for name in ("prepend", "self", "append") if call.get(name) is not None]
+    rank, shape = call["self"].rank, call.shape
+    axis = call["dim"] % rank
+    for value in values:
+        atoms.freeze(value.dims[axis], f"{call.why}: the order of positions counts")
+    rows = [
+        broadcast(atoms, [(value.dims[i],) for value in values], (shape[i],), call.why)[0]
+        for i in range(rank)
+        if i != axis
+    ]
+    return (*rows[:axis], unlabelled(shape[axis]), *rows[axis:])
+
+
 RULES = {
     "aten.cat.default": cat,
     "aten.concat.default": cat,
@@ -133,6 +148,7 @@ RULES = {
     "aten.slice.Tensor": narrow,
     "aten.narrow.default": narrow,
     "aten.roll.default": roll,
+    "aten.diff.default": differences,
     **dict.fromkeys(SPLITS, split),
     "aten.unbind.int": unbind,
     **dict.fromkeys(

@@ -40,6 +40,7 @@ def recurrent(atoms: Atoms, call: Call) -> list[Dims]:
                 projection = rest.pop()
                 unit = projection.dims[1]
                 atoms.unify(projection.dims[0], state, why)
+                atoms.freeze(unit, f"{why}: torch knows a projection by states that are fewer than units")
             _gated(atoms, unit, (w_in, w_state, *rest), gates, why)
             made.append(state)
             every.append((state, unit))

@@ -51,13 +51,15 @@ class Value:
 class Call:
     """A call of ``op`` (``aten.conv2d.default``) with its arguments by the schema's names, defaults filled in.
 
-    ``shapes`` are those of the tensors it returns; ``where`` is the module it was written in, for messages.
+    ``shapes`` are those of the tensors it returns, ``used`` the numbers of those that something reads (None: not
+    known); ``where`` is the module it was written in, for messages.
     """
 
     op: str
     arguments: Mapping[str, Any]
     shapes: Sequence[tuple[int, ...] | None]
     where: str = ""
+    used: frozenset[int] | None = None
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from sartor.errors import InputError
@@ -57,7 +58,7 @@ def capture(model: nn.Module, inputs: Inputs, *, any_batch: bool = False) -> Cap
         args, kwargs = pytree.tree_map(lambda v: torch.cat([v, v]) if _has_rows(v) else v, (args, kwargs))
         free = pytree.tree_map(lambda v: {0: Dim.AUTO} if _has_rows(v) else None, (args, kwargs))
         shapes = dict(inspect.signature(model.forward).bind(*free[0], **free[1]).arguments)
-    with evaluating(model), warnings.catch_warnings():
+    with evaluating(model), _masks_as_given(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             program = export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
@@ -95,6 +96,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def _masks_as_given() -> Iterator[None]:
+    """Torch's transformer layers look whether a mask's values are those of causal attention, which a capture cannot
+    tell. It is a hint: without it, the mask itself is used, and the result is the same."""
+    looks = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = looks
 
 
 def _explain(model: nn.Module, error: BaseException) -> str:

@@ -89,6 +89,14 @@ def tile(atoms: Atoms, call: Call, out: list[Dims], kept: Kept) -> Changed:
     return _if_other(name, times, new)
 
 
+def repeated(atoms: Atoms, call: Call, out: list[Dims], kept: Kept) -> Changed:
+    """repeat_interleave: callers may say how many entries it makes."""
+    given, axis = call["output_size"], call["dim"]
+    if given is None:
+        return {}
+    return _if_other("output_size", given, kept(out[0][0 if axis is None else axis % len(out[0])]))
+
+
 def convolution(atoms: Atoms, call: Call, out: list[Dims], kept: Kept) -> Changed:
     x, weight, groups = call["input"], call["weight"], call["groups"]
     if groups == 1:
@@ -139,6 +147,7 @@ CONSTANTS: dict[str, Constants] = {
     "aten.narrow.default": narrow,
     "aten.repeat.default": tile,
     "aten.tile.default": tile,
+    "aten.repeat_interleave.self_int": repeated,
     **dict.fromkeys(CONVOLUTIONS, convolution),
     "aten.layer_norm.default": normalized_shape,
     "aten.rms_norm.default": normalized_shape,

@@ -62,6 +62,11 @@ def recurrent(call: Call, out: Dims, kept: Kept) -> int:
     return steps * sum(_product(value.dims, kept) for value in call["params"] if value.rank == 2)
 
 
+def cell(call: Call, out: Dims, kept: Kept) -> int:
+    rows = _product(call["input"].dims[:-1], kept)
+    return rows * sum(_product(call[name].dims, kept) for name in ("w_ih", "w_hh"))
+
+
 MACS: dict[str, Macs] = {
     "aten.linear.default": linear,
     **dict.fromkeys(
@@ -69,6 +74,7 @@ MACS: dict[str, Macs] = {
             "aten.matmul.default",
             "aten.mm.default",
             "aten.bmm.default",
+            "aten.linalg_matmul.default",
             "aten.mv.default",
             "aten.dot.default",
             "aten.addmm.default",
@@ -80,5 +86,6 @@ MACS: dict[str, Macs] = {
     "aten.scaled_dot_product_attention.default": attention,
     "aten.einsum.default": einsum,
     **{f"aten.{kind}.input": recurrent for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
+    **{f"aten.{kind}_cell.default": cell for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
 }
 """Operators that multiply and add; all others count nothing."""

@@ -140,7 +140,7 @@ def _call(node: fx.Node, held: Coupled, table: Mapping[str, Rule]) -> Any:
     shapes = [shape_of(value) for value in (example if isinstance(example, (list, tuple)) else [example])]
     if all(shape is None for shape in shapes) and not inner and not _acts(node.target):
         return _numbers(example)
-    call = Call(str(node.target), _bind(node.target, args, kwargs), shapes, where_of(node))
+    call = Call(str(node.target), _bind(node.target, args, kwargs), shapes, where_of(node), _used(node))
     held.calls[node] = call
     labels = _apply(node, call, held, table)
     flags = [
@@ -148,6 +148,13 @@ def _call(node: fx.Node, held: Coupled, table: Mapping[str, Rule]) -> Any:
     ]
     values = [None if dims is None else Value(tuple(dims), flag) for dims, flag in zip(labels, flags, strict=True)]
     return values if isinstance(example, (list, tuple)) else values[0]
+
+
+def _used(node: fx.Node) -> frozenset[int] | None:
+    """The numbers of the results that something reads; None where it reads them all as one."""
+    parts = [user for user in node.users if user.target is operator.getitem]
+    whole = len(parts) < len(node.users)
+    return None if whole else frozenset(int(part.args[1]) for part in parts if part.users)  # type: ignore[arg-type]
 
 
 def _acts(target: Any) -> bool:

@@ -46,3 +46,6 @@ def _read_by(call: Call, add) -> None:  # type: ignore[no-untyped-def]
         for value in call["params"]:
             if value.rank == 2:
                 add(value, 1)
+    elif kind.endswith("_cell"):
+        for name in ("w_ih", "w_hh"):
+            add(call[name], 1)

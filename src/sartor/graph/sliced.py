@@ -14,14 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils import _pytree as pytree
 
 from sartor.graph.capture import evaluating
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4
-"""Of the output's scale: how far the classes' code may be from the sliced graph to pass for it."""
+TOLERANCE = 1e-5
+"""Of the output's scale: how far the classes' code may be from the sliced graph to pass for it. They run the same
+operators on the same numbers."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,15 @@ def sliced_tensors(tensors: Mapping[str, Tensor], kept: Mapping[str, tuple[Tenso
 def smaller(model: nn.Module, sliced: Mapping[str, Tensor]) -> nn.Module:
     """A copy of ``model`` with the tensors of ``sliced`` in the place of its own.
 
-    Tensors that are tied in the model are tied in the copy.
+    Tensors that are tied in the model are tied in the copy. What layers compute before each call (torch's older weight
+    norm keeps it as an attribute) is no part of the model: it cannot be copied, and is computed anew.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = {
+        id(value): value.detach()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
     for name, tensor in sliced.items():
         try:
             own = operator.attrgetter(name)(model)
@@ -56,7 +64,13 @@ def smaller(model: nn.Module, sliced: Mapping[str, Tensor]) -> nn.Module:
             continue
         if id(own) not in memo and isinstance(own, Tensor):
             memo[id(own)] = tensor
-    return copy.deepcopy(model, memo)
+    copied = copy.deepcopy(model, memo)
+    for module in copied.modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm):
+                with torch.no_grad():
+                    setattr(module, hook.name, hook.compute_weight(module))
+    return copied
 
 
 def slice_tensor(tensor: Tensor, indices: Iterable[Tensor | None]) -> Tensor:
@@ -123,6 +137,13 @@ def _own_sizes(module: nn.Module) -> None:
     elif isinstance(module, nn.RNNBase):
         first: Any = module.weight_ih_l0, module.weight_hh_l0
         module.input_size, module.hidden_size = first[0].shape[1], first[1].shape[1]
+        if module.proj_size:
+            projection: Any = module.weight_hr_l0
+            module.proj_size, module.hidden_size = projection.shape
+    elif isinstance(module, nn.RNNCellBase):
+        module.input_size, module.hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
+    elif isinstance(module, nn.Bilinear):
+        module.out_features, module.in1_features, module.in2_features = weight.shape
 
 
 def _has(module: nn.Module, change: Change) -> bool:
@@ -170,7 +191,8 @@ def _padded(values: list[int], old: int, n: int) -> list[int]:
 
 def lively(model: nn.Module) -> dict[str, Tensor]:
     """Stand-ins for those of ``model``'s tensors that hide what the code does with them: zeros, as at the end of fresh
-    residual branches, ones, and values that are not finite. With them networks are compared."""
+    residual branches, ones, values that are not finite, and matrices so faint that a softmax behind them is flat
+    whatever its scale. With them networks are compared."""
     generator = torch.Generator().manual_seed(0)
     found: dict[str, Tensor] = {}
     by_id: dict[int, Tensor] = {}
@@ -182,12 +204,25 @@ def lively(model: nn.Module) -> dict[str, Tensor]:
             low, high = (float(v) for v in tensor.detach().aminmax())
             varies = high - low > _FLAT * abs(high + low) / 2 and math.isfinite(high - low)
             if varies and max(-low, high) > _TINY:
+                if (gain := _gain(tensor)) >= _FAINT:
+                    continue
+                found[name] = by_id[id(tensor)] = tensor.detach() / gain
                 continue
             noise = torch.rand(tensor.shape, generator=generator).to(tensor)  # above 0: variances are among them
             by_id[id(tensor)] = torch.nan_to_num(tensor.detach(), posinf=1.0, neginf=-1.0) + 0.1 * noise
         found[name] = by_id[id(tensor)]
     return found
 
+
+def _gain(tensor: Tensor) -> float:
+    """How much larger a product with a matrix is than what goes in; 1 for vectors."""
+    if tensor.dim() < 2:
+        return 1.0
+    return float(torch.linalg.vector_norm(tensor.detach().float())) / len(tensor) ** 0.5
+
+
+_FAINT = 0.3
+"""Of unit gain: fresh transformers of a few hundred channels have 0.3 to 0.5, narrower ones a tenth; trained ones 1."""
 
 _FLAT = 1e-6
 """Of its mean: a tensor whose values differ by less is as good as constant."""

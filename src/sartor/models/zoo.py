@@ -116,6 +116,7 @@ def _torchvision_module(name: str, package: str, **options: Any) -> nn.Module:
 
 
 def _transformers(name: str) -> Opened:
+    define_missing_ops()  # transformers imports torchvision where it is installed
     transformers = _library("transformers")
     if name in transformers.CONFIG_MAPPING:
         module = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(name))

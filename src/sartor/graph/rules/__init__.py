@@ -24,6 +24,7 @@ from sartor.graph.rules import (
     reduce,
     shape,
     spatial,
+    spectral,
 )
 
 Rule = Callable[[Atoms, Call], Any]
@@ -40,5 +41,6 @@ RULES: dict[str, Rule] = {
     **index.RULES,
     **create.RULES,
     **recurrent.RULES,
+    **spectral.RULES,
 }
 """By the operator's name with its overload, as ``str(node.target)`` has it."""

@@ -55,6 +55,60 @@ def outer(atoms: Atoms, call: Call) -> Dims:
     return (*call["self"].dims, *call["vec2"].dims)
 
 
+def inner(atoms: Atoms, call: Call) -> Dims:
+    """[..., i] by [..., i] → both's other dimensions."""
+    a, b = call["self"], call["other"]
+    if not a.rank or not b.rank:
+        return (*a.dims, *b.dims)
+    atoms.unify(a.dims[-1], b.dims[-1], call.why)
+    return (*a.dims[:-1], *b.dims[:-1])
+
+
+def tensordot(atoms: Atoms, call: Call) -> Dims:
+    a, b = call["self"], call["other"]
+    summed = [[axis % value.rank for axis in call[name]] for value, name in ((a, "dims_self"), (b, "dims_other"))]
+    for i, j in zip(*summed, strict=True):
+        atoms.unify(a.dims[i], b.dims[j], call.why)
+    return tuple(
+        value.dims[i] for value, gone in zip((a, b), summed, strict=True) for i in range(value.rank) if i not in gone
+    )
+
+
+def kron(atoms: Atoms, call: Call) -> Dims:
+    """Entry (i, j) of a dimension is entry i of the one by entry j of the other."""
+    a, b = call["self"], call["other"]
+    rank = max(a.rank, b.rank)
+    ours, theirs = ((*[unlabelled(1)] * (rank - value.rank), *value.dims) for value in (a, b))
+    return tuple(atoms.merge([x, y]) for x, y in zip(ours, theirs, strict=True))
+
+
+def grouped_product(atoms: Atoms, call: Call) -> Dims:
+    """Rows [s, i], sorted by their expert, by [e, i, o] → [s, o]; ``offs``: where the rows of each expert end."""
+    x, weight = (call.get(name, call.get(other)) for name, other in (("input", "self"), ("weight", "mat2")))
+    if x.rank != 2 or weight.rank != 3 or call.get("bias") is not None:
+        raise NotImplementedError("experts' products in another layout")
+    atoms.freeze(weight.dims[0], f"{call.why}: experts are told by their number")
+    atoms.freeze(x.dims[0], f"{call.why}: rows are told by their number")
+    atoms.unify(x.dims[1], weight.dims[1], call.why)
+    return (x.dims[0], weight.dims[2])
+
+
+def distances(atoms: Atoms, call: Call) -> Dims:
+    """cdist: [..., p, i] and [..., r, i] → [..., p, r]; what is cut is as far from itself as nothing."""
+    a, b = call["x1"], call["x2"]
+    atoms.unify(a.dims[-1], b.dims[-1], call.why)
+    batch = broadcast(atoms, [a.dims[:-2], b.dims[:-2]], call.shape[:-2], call.why)
+    return (*batch, a.dims[-2], b.dims[-2])
+
+
+def cosine(atoms: Atoms, call: Call) -> Dims:
+    """cosine_similarity: products summed over ``dim``, and lengths of what is kept."""
+    a, b = call["x1"], call["x2"]
+    dims = broadcast(atoms, [a.dims, b.dims], _broadcast_shape([a.shape, b.shape]), call.why)
+    axis = call["dim"] % len(dims)
+    return (*dims[:axis], *dims[axis + 1 :])
+
+
 def einsum(atoms: Atoms, call: Call) -> Dims:
     """A letter is one dimension, wherever it stands."""
     values: list[Value] = call["tensors"]
@@ -134,12 +188,28 @@ def _broadcast_shape(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
 RULES = {
     "aten.linear.default": linear,
     **dict.fromkeys(
-        ("aten.matmul.default", "aten.mm.default", "aten.bmm.default", "aten.mv.default", "aten.dot.default"), matmul
+        (
+            "aten.matmul.default",
+            "aten.linalg_matmul.default",
+            "aten.mm.default",
+            "aten.bmm.default",
+            "aten.mv.default",
+            "aten.dot.default",
+            "aten.vdot.default",
+        ),
+        matmul,
     ),
     "aten.addmm.default": addmm,
     "aten.baddbmm.default": addmm,
     "aten.bilinear.default": bilinear,
     "aten.outer.default": outer,
+    "aten.ger.default": outer,
+    "aten.inner.default": inner,
+    "aten.tensordot.default": tensordot,
+    "aten.kron.default": kron,
+    **dict.fromkeys(("aten._grouped_mm.default", "transformers.grouped_mm_fallback.default"), grouped_product),
+    "aten.cdist.default": distances,
+    "aten.cosine_similarity.default": cosine,
     "aten.einsum.default": einsum,
     **dict.fromkeys(CONVOLUTIONS, convolution),
 }

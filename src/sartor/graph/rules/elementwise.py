@@ -72,6 +72,11 @@ def ordered(atoms: Atoms, call: Call) -> Dims:
     return value.dims
 
 
+def ordered_for_all(atoms: Atoms, call: Call) -> list[Dims]:
+    """Values, and where they were."""
+    return [ordered(atoms, call) for _ in call.shapes]
+
+
 def triangle(atoms: Atoms, call: Call) -> Dims:
     """Rows and columns are told by their number."""
     value = _first(call)
@@ -121,9 +126,17 @@ RULES = {
         along,
     ),
     **dict.fromkeys(
-        ("aten.flip.default", "aten.cumprod.default", "aten.cummax.default", "aten.rot90.default"),
+        (
+            "aten.flip.default",
+            "aten.cumprod.default",
+            "aten.logcumsumexp.default",
+            "aten.rot90.default",
+            "aten.argsort.default",
+            "aten.argsort.stable",
+        ),
         ordered,
     ),
+    **dict.fromkeys(("aten.cummax.default", "aten.cummin.default"), ordered_for_all),
     **dict.fromkeys(
         (
             "aten.copy.default",
@@ -156,7 +169,10 @@ RULES = {
             "aten.hardswish.default",
             "aten.log_sigmoid.default",
             "aten.rsub.Tensor",
+            "aten.special_erf.default",
+            "aten.special_expit.default",
             "aten.special_expm1.default",
+            "aten.special_log1p.default",
             "aten.true_divide.Scalar",
             "aten.relu6.default",
             "aten.relu6_.default",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sartor.graph.atoms import Atoms, Label, unlabelled
 from sartor.graph.call import Call, Dims, Value
 from sartor.graph.rules.elementwise import broadcast
@@ -15,6 +17,12 @@ def embedding(atoms: Atoms, call: Call) -> Dims:
 
 def index(atoms: Atoms, call: Call) -> Dims:
     """x[:, i, j]: dimensions with an index go, those of the indices, broadcast, come in their place."""
+    if any(at is not None and at.boolean for at in call["indices"]):
+        raise NotImplementedError("an index that is a mask: how many positions it leaves depends on the data")
+    return _read(atoms, call)
+
+
+def _read(atoms: Atoms, call: Call) -> Dims:
     value: Value = call["self"]
     given: list[Value | None] = list(call["indices"])
     given += [None] * (value.rank - len(given))
@@ -23,14 +31,36 @@ def index(atoms: Atoms, call: Call) -> Dims:
             atoms.freeze(label, f"{call.why}: positions are told by their number")
     named = [i for i, at in enumerate(given) if at is not None]
     tensors = [at for at in given if at is not None]
-    if any(at.boolean for at in tensors):
-        raise NotImplementedError("an index that is a mask: how many positions it leaves depends on the data")
-    rank = max(at.rank for at in tensors)
     together = named == list(range(named[0], named[-1] + 1))
     first = named[0] if together else 0
     kept: list[Label] = [label for i, label in enumerate(value.dims) if i not in named]
-    new = broadcast(atoms, [at.dims for at in tensors], call.shape[first : first + rank], call.why)
+    shape = np.broadcast_shapes(*(at.shape for at in tensors))
+    new = broadcast(atoms, [at.dims for at in tensors], shape, call.why)
     return (*kept[:first], *new, *kept[first:])
+
+
+def index_put(atoms: Atoms, call: Call) -> Dims:
+    """x[:, i, j] = y: what is written is laid out like what would be read there. A mask takes as many dimensions as it
+    has; how many positions it leaves depends on the data, so that only one value for all of them can be followed."""
+    value, written = call["self"], call["values"]
+    why = f"{call.why}: positions are told by their number"
+    given = [at for at in call["indices"] if at is not None]
+    for at in given:
+        for label in at.dims:
+            atoms.freeze(label, why)
+    if not any(at.boolean for at in given):
+        dims = _read(atoms, call)
+        broadcast(atoms, [dims, written.dims], tuple(len(label) for label in dims), call.why)
+        return value.dims
+    if any(size > 1 for size in written.shape):
+        raise NotImplementedError("values by a mask: how many positions it leaves depends on the data")
+    axis = 0
+    for at in call["indices"]:
+        width = at.rank if at is not None and at.boolean else 1
+        for label in value.dims[axis : axis + width] if at is not None else ():
+            atoms.freeze(label, why)
+        axis += width
+    return value.dims
 
 
 def index_select(atoms: Atoms, call: Call) -> Dims:
@@ -62,10 +92,58 @@ def gather(atoms: Atoms, call: Call) -> Dims:
     return tuple(dims)
 
 
+def scatter(atoms: Atoms, call: Call) -> Dims:
+    """The inverse of :func:`gather`: positions along ``dim`` are told by their number; the other dimensions are the
+    same in all three, or the index runs over a part of them."""
+    value, at, written = call["self"], call["index"], call.get("src")
+    axis = call["dim"] % value.rank
+    others = [at, written] if isinstance(written, Value) else [at]
+    for i, label in enumerate(value.dims):
+        for other in others:
+            if i != axis and len(other.dims[i]) == len(label):
+                atoms.unify(label, other.dims[i], call.why)
+            else:
+                atoms.freeze(label, f"{call.why}: positions are told by their number")
+                atoms.freeze(other.dims[i], f"{call.why}: positions are told by their number")
+    return value.dims
+
+
+def index_add(atoms: Atoms, call: Call) -> Dims:
+    """index_add, index_copy, index_fill: rows along ``dim`` are told by their number; the others are the same."""
+    value, written = call["self"], call.get("source")
+    axis = call["dim"] % value.rank if value.rank else 0
+    for label in (*value.dims[axis : axis + 1], *call["index"].dims):
+        atoms.freeze(label, f"{call.why}: positions are told by their number")
+    for i, label in enumerate(written.dims if isinstance(written, Value) else ()):
+        if i == axis:
+            atoms.freeze(label, f"{call.why}: positions are told by their number")
+        else:
+            atoms.unify(label, value.dims[i], call.why)
+    return value.dims
+
+
+def embedding_bag(atoms: Atoms, call: Call) -> list[Dims]:
+    """Rows of the table summed, averaged, or the largest of: [bags, width]. The rest is for the backward pass."""
+    weight = call["weight"]
+    for label in (weight.dims[0], *call["indices"].dims, *call["offsets"].dims):
+        atoms.freeze(label, f"{call.why}: rows are told by their number")
+    first, *rest = call.shapes
+    assert first is not None
+    more = [tuple(unlabelled(size) for size in shape or ()) for shape in rest]
+    return [(unlabelled(first[0]), weight.dims[1]), *more]
+
+
 RULES = {
     "aten.embedding.default": embedding,
     "aten.index.Tensor": index,
     "aten.index_select.default": index_select,
     "aten.gather.default": gather,
     "aten.one_hot.default": one_hot,
+    "aten.index_put.default": index_put,
+    **dict.fromkeys((f"aten.scatter.{form}" for form in ("src", "value", "reduce", "value_reduce")), scatter),
+    "aten.scatter_add.default": scatter,
+    "aten.scatter_reduce.two": scatter,
+    **dict.fromkeys(("aten.index_add.default", "aten.index_copy.default", "aten.index_reduce.default"), index_add),
+    **dict.fromkeys(("aten.index_fill.int_Scalar", "aten.index_fill.int_Tensor"), index_add),
+    "aten.embedding_bag.padding_idx": embedding_bag,
 }

@@ -74,7 +74,8 @@ def select(atoms: Atoms, call: Call) -> Dims:
 
 
 def narrow(atoms: Atoms, call: Call) -> Dims:
-    """slice, narrow: a run of rows. With a step, what is kept would be told by its number: frozen."""
+    """slice, narrow: a run of rows. With a step, rows go in whole runs of ``step``, so that every step-th one is what
+    it was; where runs do not fill the dimension, positions would be told by their number: frozen."""
     value = call["self"]
     axis = call["dim"] % value.rank if value.rank else 0
     label = value.dims[axis]
@@ -83,8 +84,12 @@ def narrow(atoms: Atoms, call: Call) -> Dims:
         chosen = slice(start, start + call["length"])
     else:
         chosen = slice(call["start"], call["end"], call["step"])
-        if call["step"] != 1:
-            atoms.freeze(label, f"{call.why}: every {call['step']}th position is taken")
+        step, whole = call["step"], call["end"] is None or call["end"] >= len(label)
+        if step != 1 and whole and 0 <= (call["start"] or 0) < step and len(label) % step == 0:
+            within = atoms.split(label, (len(label) // step, step), call.why)[1]
+            atoms.freeze(within, f"{call.why}: every {step}th position is taken")
+        elif step != 1:
+            atoms.freeze(label, f"{call.why}: every {step}th position is taken")
     return (*value.dims[:axis], label[chosen], *value.dims[axis + 1 :])
 
 
@@ -118,6 +123,21 @@ def roll(atoms: Atoms, call: Call) -> Dims:
     return value.dims
 
 
+def differences(atoms: Atoms, call: Call) -> Dims:
+    """diff: neighbours along ``dim``, told by their number."""
+    values = [call.get(name) for name in ("prepend", "self", "append") if call.get(name) is not None]
+    rank, shape = call["self"].rank, call.shape
+    axis = call["dim"] % rank
+    for value in values:
+        atoms.freeze(value.dims[axis], f"{call.why}: the order of positions counts")
+    rows = [
+        broadcast(atoms, [(value.dims[i],) for value in values], (shape[i],), call.why)[0]
+        for i in range(rank)
+        if i != axis
+    ]
+    return (*rows[:axis], unlabelled(shape[axis]), *rows[axis:])
+
+
 RULES = {
     "aten.cat.default": cat,
     "aten.concat.default": cat,
@@ -128,6 +148,7 @@ RULES = {
     "aten.slice.Tensor": narrow,
     "aten.narrow.default": narrow,
     "aten.roll.default": roll,
+    "aten.diff.default": differences,
     **dict.fromkeys(SPLITS, split),
     "aten.unbind.int": unbind,
     **dict.fromkeys(

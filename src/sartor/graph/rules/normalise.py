@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sartor.graph.atoms import Atoms
 from sartor.graph.call import Call, Dims, Value
+from sartor.graph.rules.elementwise import broadcast
 
 
 def batch_norm(atoms: Atoms, call: Call) -> Dims:
@@ -45,6 +46,13 @@ def local_response(atoms: Atoms, call: Call) -> Dims:
     return x.dims
 
 
+def weight_norm(atoms: Atoms, call: Call) -> Dims:
+    """A direction ``v``, and a length ``g`` for each position of its dimension ``dim``: of what is kept of the others.
+    -1: one length for all."""
+    v, g = call["v"], call["g"]
+    return broadcast(atoms, [v.dims, g.dims], v.shape, call.why)
+
+
 def _input(call: Call) -> Value:
     return call.tensors()[0]
 
@@ -57,4 +65,5 @@ RULES = {
     "aten.rms_norm.default": layer_norm,
     "aten.group_norm.default": group_norm,
     "aten.local_response_norm.default": local_response,
+    "aten._weight_norm.default": weight_norm,
 }

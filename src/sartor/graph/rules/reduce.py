@@ -43,7 +43,22 @@ def positions(atoms: Atoms, call: Call) -> Dims:
 
 
 def values_and_positions(atoms: Atoms, call: Call) -> list[Dims]:
+    """max, min: where only the value is read, it is that of what is kept."""
+    if call.used is not None and 1 not in call.used:
+        return reductions(atoms, call)
+    return medians(atoms, call)
+
+
+def medians(atoms: Atoms, call: Call) -> list[Dims]:
     return [positions(atoms, call) for _ in call.shapes]
+
+
+def norm(atoms: Atoms, call: Call) -> Dims:
+    """Of a vector, or of all entries; a matrix's own only where zeros change nothing: not the smallest of something."""
+    order = call.get("ord", call.get("p"))
+    if isinstance(order, (int, float)) and order < 0:
+        raise NotImplementedError(f"a norm of order {order}")
+    return reduction(atoms, call)
 
 
 def ranked(atoms: Atoms, call: Call) -> list[Dims]:
@@ -74,9 +89,6 @@ RULES = {
             "aten.any.default",
             "aten.any.dim",
             "aten.all.dim",
-            "aten.linalg_vector_norm.default",
-            "aten.norm.Scalar",
-            "aten.norm.ScalarOpt_dim",
             "aten.frobenius_norm.dim",
             "aten.var.default",
             "aten.var.dim",
@@ -94,6 +106,16 @@ RULES = {
         reductions,
     ),
     **dict.fromkeys(("aten.argmax.default", "aten.argmin.default"), positions),
-    **dict.fromkeys(("aten.max.dim", "aten.min.dim", "aten.median.dim"), values_and_positions),
-    **dict.fromkeys(("aten.topk.default", "aten.sort.default", "aten.kthvalue.default"), ranked),
+    **dict.fromkeys(
+        (
+            "aten.linalg_norm.default",
+            "aten.linalg_vector_norm.default",
+            "aten.norm.Scalar",
+            "aten.norm.ScalarOpt_dim",
+        ),
+        norm,
+    ),
+    **dict.fromkeys(("aten.max.dim", "aten.min.dim"), values_and_positions),
+    **dict.fromkeys(("aten.median.dim", "aten.mode.default"), medians),
+    **dict.fromkeys(("aten.topk.default", "aten.sort.default", "aten.sort.stable", "aten.kthvalue.default"), ranked),
 }

@@ -160,6 +160,29 @@ def channel_shuffle(atoms: Atoms, call: Call) -> Dims:
     return (value.dims[0], atoms.merge([inner, outer]), *value.dims[2:])
 
 
+def diagonal(atoms: Atoms, call: Call) -> Dims:
+    """Entry i of the last dimension is (i, i) of two. Beside the middle, positions would be told by their number."""
+    value = call["self"]
+    pair = [call["dim1"] % value.rank, call["dim2"] % value.rank]
+    first, second = (value.dims[axis] for axis in pair)
+    rest = tuple(label for axis, label in enumerate(value.dims) if axis not in pair)
+    if call["offset"] == 0 and len(first) == len(second):
+        return (*rest, atoms.unify(first, second, call.why))
+    for label in (first, second):
+        atoms.freeze(label, f"{call.why}: positions are told by their number")
+    return (*rest, unlabelled(call.shape[-1]))
+
+
+def diag_embed(atoms: Atoms, call: Call) -> Dims:
+    """Entry i to (i, i) of two dimensions, the others zero."""
+    value, rank = call["self"], len(call.shape)
+    if call["offset"]:
+        raise NotImplementedError("a diagonal beside the middle")
+    pair = [call["dim1"] % rank, call["dim2"] % rank]
+    rest = iter(value.dims[:-1])
+    return tuple(value.dims[-1] if axis in pair else next(rest) for axis in range(rank))
+
+
 def _free(atoms: Atoms, size: int) -> Label:
     return atoms.fresh(size) if size > 1 else unlabelled(size)
 
@@ -196,6 +219,8 @@ RULES = {
     ),
     "aten.permute.default": permute,
     "aten.repeat_interleave.self_int": repeat_interleave,
+    "aten.diagonal.default": diagonal,
+    "aten.diag_embed.default": diag_embed,
     "aten.pixel_shuffle.default": pixel_shuffle,
     "aten.pixel_unshuffle.default": pixel_unshuffle,
     "aten.channel_shuffle.default": channel_shuffle,

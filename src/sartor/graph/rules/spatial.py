@@ -24,6 +24,16 @@ def _moved(atoms: Atoms, call: Call, shape: tuple[int, ...]) -> Dims:
     return (*value.dims[:kept], *(unlabelled(size) for size in shape[kept:]))
 
 
+def unpooled(atoms: Atoms, call: Call) -> Dims:
+    """max_unpool: values back to where they were, by channel."""
+    value, at = call["self"], call["indices"]
+    dims = _moved(atoms, call, call.shape)
+    spatial = 3 if "3d" in call.op else 2
+    for label, other in zip(value.dims[:-spatial], at.dims[:-spatial], strict=True):
+        atoms.unify(label, other, call.why)
+    return dims
+
+
 def im2col(atoms: Atoms, call: Call) -> Dims:
     """Patches: [n, c, h, w] → [n, c * kernel, positions]."""
     value = call["self"]
@@ -79,7 +89,9 @@ RULES = {
                     "nearest1d",
                     "trilinear3d",
                     "nearest3d",
+                    "_nearest_exact1d",
                     "_nearest_exact2d",
+                    "_nearest_exact3d",
                 )
                 for form in ("vec", "default")
             ),
@@ -98,6 +110,7 @@ RULES = {
         ),
         with_indices,
     ),
+    **dict.fromkeys(("aten.max_unpool2d.default", "aten.max_unpool3d.default"), unpooled),
     "aten.im2col.default": im2col,
     "aten.col2im.default": col2im,
     "aten.unfold.default": unfold,

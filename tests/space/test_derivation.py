@@ -243,7 +243,7 @@ def test_strategies_beat_random_search_on_a_grammar(strategy: str, budget: int):
     assert sum(f >= c for f, c in zip(found, chance, strict=True)) >= 4
 
 
-DECLARED = {"optuna-tpe", "optuna-nsga2", "optuna-nsga3", "optuna-gp", "bohb", "reinforce", "ppo", "l2nas"}
+DECLARED = {"optuna-tpe", "optuna-nsga2", "optuna-nsga3", "optuna-gp", "bohb", "reinforce", "ppo", "l2nas", "rena"}
 """They model every choice, and so must know all of them beforehand."""
 
 

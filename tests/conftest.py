@@ -10,11 +10,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Before anything imports torch, and inherited by every process a test starts: tiny tensors run slower on many threads,
-# and where tests run beside each other each has one core.
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else str(min(2, os.cpu_count() or 1))
-)
+# Tiny tensors run slower on many. Before anything imports torch, and inherited by every process a test starts.
+THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1))))
 
 # A background job of a script ignores Ctrl-C, and so would every process a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -37,6 +34,9 @@ settings.load_profile("sartor")
 MOST_WORKERS = 4
 """Each holds a torch of its own, of which a large machine would start dozens."""
 
+ALONE = ("cli", "docs", "measure", "recipes", "report", "search/workers", "serve")
+"""Under tests/: measured times, fits whose time is given, processes that are killed at moments."""
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
@@ -44,9 +44,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    places = tuple(str(tests / place) for place in ALONE) + tuple(str(tests / f"test_{place}.py") for place in ALONE)
+    for item in items:
+        if str(item.path).startswith(places):
+            item.add_marker("alone")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Tests run beside each other in several workers; one that is marked ``alone`` waits until it is, its fixtures too.
+    """Tests run beside each other in several workers; one that is marked ``alone`` waits until it is, its fixtures too,
+    and has the threads that it would have without workers.
 
     All hold a lock together, such a test by itself. Whoever waits holds the gate before it, so that it gets its turn.
     """
@@ -54,13 +63,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if session is None:
         return (yield)
     place = Path(tempfile.gettempdir()) / f"sartor-tests-{session}"
-    how = fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH
+    is_alone = item.get_closest_marker("alone") is not None
+    how = fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH
+    _take_threads(THREADS if is_alone else 1)
     with contextlib.ExitStack() as held:
         with place.with_suffix(".gate").open("w") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
             room = held.enter_context(place.with_suffix(".room").open("w"))
             fcntl.flock(room, how)
         return (yield)
+
+
+def _take_threads(n: int) -> None:
+    """For this process, and those that it starts from now on."""
+    import torch
+
+    os.environ["OMP_NUM_THREADS"] = str(n)
+    torch.set_num_threads(n)
 
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -130,8 +130,8 @@ class Graph:
 
         Raises InputError for entries that are not there, and groups of which nothing would be left.
         """
-        gone = self._checked(cut).without
-        module = self.indexed(self.indices(cut), self.kept(cut).count)
+        gone, kept = self._checked(cut).without, self.kept(cut)
+        module = self.indexed(self._indices_of(kept), kept.count)
         if module is not None:
             for path in gone:
                 replace(module, path, nn.Identity())
@@ -157,7 +157,7 @@ class Graph:
         sliced = sliced_tensors(self.data, indices)
         module = smaller(self.model, sliced)
         args, kwargs = self.inputs
-        state = sliced_tensors({n: t for n, t in lively(self.model).items() if n in indices}, indices)
+        state = {n: t for n, t in lively(module).items() if n in sliced}
         expected = run_sliced(self._captured, self.inputs, {**sliced, **state}, constants, self._coupled.calls)
         fits = lambda m: agree(outputs_of(m, args, kwargs, state), expected)
         return module if set_sizes(module, changes, fits) else None
@@ -284,7 +284,9 @@ class Graph:
 
     def indices(self, cut: Keep) -> dict[str, tuple[Tensor | None, ...]]:
         """For each parameter and buffer, the indices of each dimension that ``cut`` keeps; None where all are."""
-        kept = self.kept(cut)
+        return self._indices_of(self.kept(cut))
+
+    def _indices_of(self, kept: Kept) -> dict[str, tuple[Tensor | None, ...]]:
         return {name: self._indices(value.dims, kept) for name, value in self._coupled.tensors.items()}
 
     def _indices(self, dims: Dims, kept: Kept) -> tuple[Tensor | None, ...]:

@@ -31,6 +31,7 @@ class Kept:
         self._coupled = coupled
         self.gone = gone
         self._known: dict[int, tuple[Label, Bools | None]] = {}
+        self._counts: dict[int, tuple[Label, int]] = {}
 
     def rows(self, label: Label) -> Bools | None:
         """Which positions stay; None where all do."""
@@ -43,8 +44,11 @@ class Kept:
         return held[1]
 
     def count(self, label: Label) -> int:
-        rows = self.rows(label)
-        return len(label) if rows is None else int(rows.sum())
+        held = self._counts.get(id(label))
+        if held is None or held[0] is not label:
+            rows = self.rows(label)
+            held = self._counts[id(label)] = label, len(label) if rows is None else int(rows.sum())
+        return held[1]
 
     def starved(self, needs: Sequence[Need]) -> Need | None:
         """The first need that is not met."""

@@ -18,10 +18,10 @@ demo: $(VENV)/.installed
 	@echo "the report: demo-run/report.html"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not claim"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not claim"
 
 quick: $(VENV)/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not heavy and not claim"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not heavy and not claim"
 
 claims: $(VENV)/.installed
 	$(BIN)/python -m pytest -m claim -s

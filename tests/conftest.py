@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Tiny tensors run slower on many. Before anything imports torch, and inherited by every process a test starts.
-THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1))))
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 
 # A background job of a script ignores Ctrl-C, and so would every process a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -31,10 +31,12 @@ settings.register_profile(
 )
 settings.load_profile("sartor")
 
+THREADS = int(os.environ["OMP_NUM_THREADS"])
+
 MOST_WORKERS = 4
 """Each holds a torch of its own, of which a large machine would start dozens."""
 
-ALONE = ("cli", "docs", "measure", "recipes", "report", "search/workers", "serve")
+ALONE = ("cli", "docs", "measure", "recipes", "search/workers", "serve")
 """Under tests/: measured times, fits whose time is given, processes that are killed at moments."""
 
 
@@ -45,11 +47,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What has to be alone goes last: until then no worker waits for another."""
     tests = Path(__file__).parent
     places = tuple(str(tests / place) for place in ALONE) + tuple(str(tests / f"test_{place}.py") for place in ALONE)
     for item in items:
         if str(item.path).startswith(places):
             item.add_marker("alone")
+    alone = {item.path for item in items if item.get_closest_marker("alone")}
+    items.sort(key=lambda item: item.path in alone)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -240,8 +240,25 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_numbers(v) for v in value]
     if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-        return value.node.hint
+        hint = value.node.hint
+        return _stand_in(value) if hint is None else hint
     return value
+
+
+def _stand_in(value: Any) -> Any:
+    """A number for a size that depends on the data: a prime for each, so that no two look alike."""
+    import sympy  # imported late: only a graph that has such sizes needs it, and torch has loaded it then
+
+    known = value.node.expr
+    numbers = {symbol: sympy.prime(_PRIMES + int(symbol.name.lstrip("zuf"))) for symbol in known.free_symbols}
+    filled = known.xreplace(numbers)
+    if isinstance(value, torch.SymBool):
+        return bool(filled)
+    return int(filled) if isinstance(value, torch.SymInt) else float(filled)
+
+
+_PRIMES = 30
+"""From 113 on: above most numbers of heads and groups, small enough to have labels made of them."""
 
 
 def _like(node: fx.Node) -> Any:

@@ -51,7 +51,7 @@ class Detector(nn.Module):
     def _regions(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         heads: Any = self.whole.roi_heads
         pooled = lambda pool: torch.cat(
-            [F.adaptive_avg_pool2d(features[level], pool.output_size) for level in pool.featmap_names]
+            [F.adaptive_avg_pool2d(features[n], pool.output_size) for n in pool.featmap_names if n in features]
         )
         scores, boxes = heads.box_predictor(heads.box_head(pooled(heads.box_roi_pool)))
         said = {"scores": scores, "boxes": boxes}

@@ -68,6 +68,9 @@ def capture(model: nn.Module, inputs: Inputs, *, any_batch: bool = False) -> Cap
             program = export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
         except Exception as error:
             raise InputError(_explain(model, error, args, kwargs)) from error
+    checks = any("assert" in str(node.target) for node in program.graph.nodes)
+    if checks and (failure := _failure(model, args, kwargs)):  # of values: a capture does not look at them
+        raise InputError(failure)
     kinds = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
     sources = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs if spec.kind in kinds}
     held = {**program.constants, **program.state_dict}
@@ -116,8 +119,9 @@ def _masks_as_given() -> Iterator[None]:
 
 @contextmanager
 def _plain_outputs(model: nn.Module) -> Iterator[None]:
-    """``torch.export`` knows tensors, numbers, lists and dicts. What else a model returns is made known to it where that
-    is a dataclass, and left out where it is a cache for the next token: no answer, so that heads in it may be cut."""
+    """``torch.export`` knows tensors, numbers, lists and dicts. What else a model returns is made known to it where
+    that is a dataclass, and left out where it is a cache for the next token: no answer, so that heads in it are free.
+    """
     forward, own = model.forward, vars(model)
 
     @functools.wraps(forward)
@@ -164,16 +168,24 @@ def _explain(model: nn.Module, error: BaseException, args: tuple[Any, ...], kwar
     name = type(model).__name__
     asks = (GuardOnDataDependentSymNode, DataDependentOutputException, DynamicOutputShapeException)
     if not isinstance(error, asks):
-        try:
-            with evaluating(model), torch.no_grad():
-                model(*pytree.tree_map(_copied, args), **pytree.tree_map(_copied, kwargs))
-        except Exception as own:  # whatever the model's code raises
-            return f"{name} does not run on the example inputs{_where(own)}: {_reason(own)}"
-        return f"{name} cannot be captured{_where(error)}: {_reason(error)}; trace a part of it without that line"
+        if failure := _failure(model, args, kwargs):
+            return failure
+        way = "trace a part of it without that line, or give what it makes there"
+        return f"{name} cannot be captured{_where(error)}: {_reason(error)}; {way}"
     return (
         f"{name} cannot be captured{_where(error)}: {_reason(error)}; a network whose path depends on its data has no "
         f"single graph to cut: trace the part before, {_part(model)}"
     )
+
+
+def _failure(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """What the model's own code raises on the example inputs, where it does."""
+    try:
+        with evaluating(model), torch.no_grad():
+            model(*pytree.tree_map(_copied, args), **pytree.tree_map(_copied, kwargs))
+    except Exception as error:
+        return f"{type(model).__name__} does not run on the example inputs{_where(error)}: {_reason(error)}"
+    return ""
 
 
 def _copied(value: Any) -> Any:

@@ -247,7 +247,7 @@ def _numbers(value: Any) -> Any:
 
 def _stand_in(value: Any) -> Any:
     """A number for a size that depends on the data: a prime for each, so that no two look alike."""
-    import sympy  # imported late: only a graph that has such sizes needs it, and torch has loaded it then
+    import sympy  # type: ignore[import-untyped]  # late: only such a graph needs it, and then torch has loaded it
 
     known = value.node.expr
     numbers = {symbol: sympy.prime(_PRIMES + int(symbol.name.lstrip("zuf"))) for symbol in known.free_symbols}

@@ -235,7 +235,9 @@ def run_sliced(
 
     sources = captured.sources
     with same_draws():
-        said = run(captured.program.graph_module, lambda n: tensors[sources[n.name]] if n.name in sources else next(given))
+        said = run(
+            captured.program.graph_module, lambda n: tensors[sources[n.name]] if n.name in sources else next(given)
+        )
     spec = captured.program.call_spec.out_spec
     own = list(said)[-spec.num_leaves :] if spec is not None else list(said)  # the first may be changed buffers
     return [t for t in pytree.tree_leaves(own) if isinstance(t, Tensor)]

@@ -43,7 +43,7 @@ class Detector(nn.Module):
         features = {"0": features} if isinstance(features, Tensor) else features
         if hasattr(whole, "head"):
             return dict(whole.head(list(features.values())))
-        said = {}
+        said: dict[str, Tensor] = {}
         for name, levels in zip(("objectness", "proposals"), whole.rpn.head(list(features.values())), strict=True):
             said |= {f"{name}.{i}": level for i, level in enumerate(levels)}
         return said | self._regions(features)

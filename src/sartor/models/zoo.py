@@ -53,7 +53,8 @@ def open_model(spec: str) -> Opened:
     ``transformers:NAME`` (a model type such as ``bert``, or a class), or ``file.py:function``, whose function returns
     an ``nn.Module``, or one and its image shape (C, H, W) or its example inputs (a tuple or dict of tensors); without,
     the function's or module's ``input_shape`` or 3x224x224 is taken, and its ``mean`` and ``std`` by channel where it
-    has them. The function's file is executed. Detectors come up to their heads, as a :class:`Detector`. Folders are models too, the only ones that have their weights: what
+    has them. The function's file is executed. Detectors come up to their heads, as a
+    :class:`~sartor.models.detector.Detector`. Folders are models too, the only ones that have their weights: what
     ``sartor prune`` wrote, a run of ``sartor fit`` (its most accurate network), and one network of it.
 
     Raises InputError when it cannot be found or built.

@@ -94,7 +94,9 @@ def grouped_product(atoms: Atoms, call: Call) -> Dims:
 
 
 def addmv(atoms: Atoms, call: Call) -> Dims:
-    return broadcast(atoms, [product(atoms, call["mat"], call["vec"], call.why), call["self"].dims], call.shape, call.why)
+    return broadcast(
+        atoms, [product(atoms, call["mat"], call["vec"], call.why), call["self"].dims], call.shape, call.why
+    )
 
 
 def addr(atoms: Atoms, call: Call) -> Dims:

@@ -126,6 +126,14 @@ def gather(atoms: Atoms, call: Call) -> Dims:
     return tuple(dims)
 
 
+def take_along(atoms: Atoms, call: Call) -> Dims:
+    """take_along_dim: :func:`gather`, whose index may be broadcast."""
+    if call["dim"] is None:
+        raise NotImplementedError("of all entries in a row")
+    arguments = {"self": call["self"], "index": call["indices"], "dim": call["dim"]}
+    return gather(atoms, Call(call.op, arguments, call.shapes, call.where))
+
+
 def scatter(atoms: Atoms, call: Call) -> Dims:
     """The inverse of :func:`gather`: positions along ``dim`` are told by their number; the other dimensions are the
     same in all three, or the index runs over a part of them."""
@@ -181,6 +189,7 @@ RULES = {
     **dict.fromkeys(("aten.index_fill.int_Scalar", "aten.index_fill.int_Tensor"), index_add),
     "aten.embedding_bag.padding_idx": embedding_bag,
     "aten._unsafe_index.Tensor": index,
+    "aten.take_along_dim.default": take_along,
     **dict.fromkeys(
         (
             *(f"aten.{name}.default" for name in ("nonzero", "nonzero_numpy", "nonzero_static", "where")),

@@ -55,8 +55,12 @@ def medians(atoms: Atoms, call: Call) -> list[Dims]:
 
 def quantiles(atoms: Atoms, call: Call) -> Dims:
     """One of every number that is asked for, in front; which position it was, the others tell: all of them stay."""
-    dims = positions(atoms, call)
-    return (*(unlabelled(size) for size in call["q"].shape), *dims) if isinstance(call["q"], Value) else dims
+    dims, asked = positions(atoms, call), call["q"]
+    if not isinstance(asked, Value):
+        return dims
+    for label in asked.dims:
+        atoms.freeze(label, f"{call.why}: positions are told by their number")
+    return (*(unlabelled(size) for size in asked.shape), *dims)
 
 
 def norm(atoms: Atoms, call: Call) -> Dims:

@@ -246,19 +246,17 @@ def _numbers(value: Any) -> Any:
 
 
 def _stand_in(value: Any) -> Any:
-    """A number for a size that depends on the data: a prime for each, so that no two look alike."""
-    import sympy  # type: ignore[import-untyped]  # late: only such a graph needs it, and then torch has loaded it
-
-    known = value.node.expr
-    numbers = {symbol: sympy.prime(_PRIMES + int(symbol.name.lstrip("zuf"))) for symbol in known.free_symbols}
-    filled = known.xreplace(numbers)
+    """A number for a size that depends on the data: one of its own for each, so that no two look alike."""
+    filled = value.node.expr
+    for symbol in filled.free_symbols:
+        filled = filled.subs(symbol, _FIRST + 2 * int(symbol.name.lstrip("zuf")))
     if isinstance(value, torch.SymBool):
         return bool(filled)
     return int(filled) if isinstance(value, torch.SymInt) else float(filled)
 
 
-_PRIMES = 30
-"""From 113 on: above most numbers of heads and groups, small enough to have labels made of them."""
+_FIRST = 113
+"""Above most numbers of heads and groups, and small enough to have labels made of it."""
 
 
 def _like(node: fx.Node) -> Any:

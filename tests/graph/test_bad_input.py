@@ -56,9 +56,29 @@ class Branching(nn.Module):
         return -x
 
 
-def test_a_path_that_depends_on_the_data_is_named() -> None:
-    with pytest.raises(InputError, match=r"Branching cannot be captured at .*test_bad_input.py:\d+ \(if x.sum"):
+def test_a_path_that_depends_on_the_data_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    """In one line: torch prints the whole graph beside it."""
+    says = r"Branching cannot be captured at .*test_bad_input.py:\d+ \(if x.sum.*no single graph to cut: trace the part"
+    with pytest.raises(InputError, match=says) as caught:
         trace(Branching(), X)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_that_does_not_run_says_so() -> None:
+    with pytest.raises(InputError, match=r"Sequential does not run on the example inputs: mat1 and mat2 shapes"):
+        trace(chain(), X[:, :3])
+
+
+class ByNumPy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(x.numpy() * 2)
+
+
+def test_a_line_that_cannot_be_captured_is_named() -> None:
+    says = r"ByNumPy cannot be captured at .*test_bad_input.py:\d+ \(return torch.from_numpy.*without that line"
+    with pytest.raises(InputError, match=says):
+        trace(ByNumPy(), X)
 
 
 @pytest.mark.parametrize("inputs", [None, 3, "x"])
@@ -137,3 +157,17 @@ def test_an_empty_network_has_no_groups() -> None:
     graph = trace(nn.ReLU(), X)
     assert graph.groups == ()
     assert torch.equal(graph.slice({})(X), X.relu())
+
+
+class Positive(nn.Module):
+    """Its check is of values, which a capture does not see."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch._assert_async(x.sum() > 0, "a positive sum is needed")
+        return x * 2
+
+
+def test_values_that_the_network_refuses() -> None:
+    trace(Positive(), X.abs())
+    with pytest.raises(InputError, match=r"Positive does not run on the example inputs.*a positive sum is needed"):
+        trace(Positive(), -X.abs())

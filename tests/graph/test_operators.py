@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -205,3 +206,113 @@ def test_faint_weights_hide_no_scale() -> None:
             assert parameter.ndim == own.ndim
         assert error(small(x), masked(x)) < 1e-6
         assert error(small(30 * x), masked(30 * x)) < 1e-5, "where scales are felt"
+
+
+class Chosen(nn.Module):
+    """Rows by a mask, as experts get their tokens: how many there are, the data say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(8, 12), nn.Linear(12, 10), nn.Linear(10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        here = x[..., 0] > 0
+        made = torch.zeros(*x.shape[:2], 10)
+        made[here] = self.middle(self.first(x)[here]).relu()
+        at = (x[..., 1] > 0).flatten().nonzero()[:, 0]
+        return self.last(made.flatten(0, 1).index_add(0, at, self.middle(self.first(x).flatten(0, 1)[at])))
+
+
+def test_sizes_that_depend_on_the_data() -> None:
+    torch.manual_seed(0)
+    net = stirred(Chosen())
+    graph = trace(net, torch.randn(SEQUENCE))
+    assert not graph.frozen
+    assert {group.name: group.size for group in graph.groups} == {"first": 12, "middle": 10}
+    small = graph.slice(cut := graph.random_cut(0.4))
+    masked = graph.mask(cut)
+    for _ in range(3):
+        x = torch.randn(SEQUENCE)
+        with torch.no_grad():
+            assert error(small(x), masked(x)) < 1e-5
+    x = -torch.rand(SEQUENCE)
+    assert torch.equal(small(x), masked(x)), "where none is chosen, only biases speak"
+
+
+def test_networks_that_draw_numbers_stay_their_own_class() -> None:
+    net = Net(
+        lambda m, x: m.last(m.mean(x) + torch.randn_like(m.mean(x)) * m.spread(x).exp()),
+        mean=nn.Linear(8, 12), spread=nn.Linear(8, 12), last=nn.Linear(12, 2),
+    )  # fmt: skip
+    x, state = torch.randn(ROWS), torch.get_rng_state()
+    small = trace(net.eval(), x).slice({"mean": range(5)})
+    assert isinstance(small, Net)
+    assert torch.equal(torch.get_rng_state(), state), "what is drawn next is what would have been"
+
+
+class OneClassManyPlaces(nn.Module):
+    """A layer of its own, as GPT-2's: it knows how many channels it makes. Those that read the heads make what those
+    that make them read, so that one class has one number for what is cut and for what stays."""
+
+    class Layer(nn.Module):
+        def __init__(self, i: int, o: int):
+            super().__init__()
+            self.made, self.weight = o, nn.Parameter(torch.randn(i, o) / i**0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x.reshape(-1, x.shape[-1]) @ self.weight).view(*x.shape[:-1], self.made)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 16
+        self.make, self.read = self.Layer(16, 48), self.Layer(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (-1, 4)).transpose(1, 2) for part in self.make(x).split(self.size, 2))
+        return self.read(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def test_one_class_in_two_places() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 16), OneClassManyPlaces(), nn.Linear(16, 2)).eval()
+    graph = trace(net, torch.randn(SEQUENCE))
+    heads = next(group for group in graph.groups if group.size == 4 and group.granularity == 4)
+    small: Any = graph.slice({heads.name: [0, 3]})
+    assert isinstance(small, nn.Sequential)
+    assert (small[1].size, small[1].make.made, small[1].read.made) == (8, 24, 16)
+
+
+@dataclass
+class Said:
+    scores: Tensor
+    parts: list[Tensor]
+
+
+class DynamicCache:
+    """As transformers' own: what a decoder keeps for the next token."""
+
+    def __init__(self, *kept: Tensor):
+        self.kept = kept
+
+
+DynamicCache.__module__ = "transformers.cache_utils"
+
+
+def test_answers_of_other_kinds() -> None:
+    """Dataclasses are looked into; a cache is no answer, and heads in it are free."""
+
+    def run(m: Any, x: Tensor) -> tuple[Said, DynamicCache]:
+        h = m.first(x)
+        return Said(m.last(h), [m.other(h)]), DynamicCache(h)
+
+    net = Net(run, first=nn.Linear(8, 12), last=nn.Linear(12, 2), other=nn.Linear(12, 3)).eval()
+    x = torch.randn(ROWS)
+    graph = trace(net, x)
+    assert [group.size for group in graph.groups] == [12]
+    said, cache = graph.slice({graph.groups[0].name: range(4)})(x)
+    masked, nothing = graph.mask({graph.groups[0].name: range(4)})(x)
+    assert nothing is None
+    assert cache.kept[0].shape == (3, 4)
+    assert error(said.scores, masked.scores) < 1e-6
+    assert error(said.parts[0], masked.parts[0]) < 1e-6
+    assert "forward" not in vars(net)

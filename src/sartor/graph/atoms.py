@@ -288,14 +288,13 @@ class Atoms:
 
     def _leaves(self, label: Label) -> Ints:
         """Every atom that ``label`` stands on, frozen ones too."""
-        reached = np.unique(label[label >= 0])
+        found = np.unique(self._find(np.unique(label[label >= 0])))
         while True:
-            found = np.unique(self._find(reached))
             more = self._definition[found[self._defined[found]]].ravel()
-            wider = np.union1d(found, more[more >= 0])
+            wider = np.unique(self._find(np.union1d(found, more[more >= 0])))  # those of a definition may be tied
             if len(wider) == len(found):
                 return found
-            reached = wider
+            found = wider
 
     def _grow(self, capacity: int) -> None:
         more = capacity - len(self._parent)

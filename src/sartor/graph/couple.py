@@ -240,8 +240,23 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_numbers(v) for v in value]
     if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-        return value.node.hint
+        hint = value.node.hint
+        return _stand_in(value) if hint is None else hint
     return value
+
+
+def _stand_in(value: Any) -> Any:
+    """A number for a size that depends on the data: one of its own for each, so that no two look alike."""
+    filled = value.node.expr
+    for symbol in filled.free_symbols:
+        filled = filled.subs(symbol, _FIRST + 2 * int(symbol.name.lstrip("zuf")))
+    if isinstance(value, torch.SymBool):
+        return bool(filled)
+    return int(filled) if isinstance(value, torch.SymInt) else float(filled)
+
+
+_FIRST = 113
+"""Above most numbers of heads and groups, and small enough to have labels made of it."""
 
 
 def _like(node: fx.Node) -> Any:

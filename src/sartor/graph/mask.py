@@ -273,7 +273,9 @@ SPECIAL: dict[str, Callable[..., Any]] = {
         _filled(-math.inf),
     ),
     **dict.fromkeys(("aten.amin.default", "aten.min.default", "aten.min.dim"), _filled(math.inf)),
-    **dict.fromkeys(("aten.prod.default", "aten.prod.dim_int", "aten.all.default", "aten.all.dim"), _filled(1.0)),
+    **dict.fromkeys(
+        ("aten.prod.default", "aten.prod.dim_int", "aten.all.default", "aten.all.dim", "aten.all.dims"), _filled(1.0)
+    ),
     "aten.aminmax.default": _least_and_most,
     "aten.scaled_dot_product_attention.default": _attention,
 }

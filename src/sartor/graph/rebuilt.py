@@ -16,7 +16,7 @@ from sartor.graph.call import Call
 from sartor.graph.capture import Captured
 from sartor.graph.couple import where_of
 from sartor.graph.removable import Block
-from sartor.graph.sliced import sliced_tensors
+from sartor.graph.sliced import same_draws, sliced_tensors
 
 
 def graph_module(
@@ -234,7 +234,10 @@ def run_sliced(
         return None
 
     sources = captured.sources
-    said = run(captured.program.graph_module, lambda n: tensors[sources[n.name]] if n.name in sources else next(given))
+    with same_draws():
+        said = run(
+            captured.program.graph_module, lambda n: tensors[sources[n.name]] if n.name in sources else next(given)
+        )
     spec = captured.program.call_spec.out_spec
     own = list(said)[-spec.num_leaves :] if spec is not None else list(said)  # the first may be changed buffers
     return [t for t in pytree.tree_leaves(own) if isinstance(t, Tensor)]

@@ -7,7 +7,8 @@ import itertools
 import logging
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,21 +92,35 @@ def set_sizes(model: nn.Module, changes: Iterable[Change], fits: Callable[[nn.Mo
     then.
 
     A value may stand for two things, such as 4 heads of 4 channels of which 2 heads are left: then each attribute is
-    tried with its new value and with its old one, alike in all modules of a class, until ``fits``.
+    tried with its new value and with its old one, alike in all modules of a class, until ``fits``; and then alike in
+    those that have the same place in their blocks, for a class may be there for the first and for the last layer.
     """
     for module in model.modules():
         _own_sizes(module)
-    options: dict[tuple[type, str], list[tuple[nn.Module, list[Any]]]] = {}
+    found: list[tuple[str, nn.Module, str, list[Any]]] = []
     for where, group in itertools.groupby(sorted(changes, key=lambda c: c.where), key=lambda c: c.where):
         module = model.get_submodule(where) if where else model
         for name, values in _candidates(module, [c for c in group if not _has(module, c)]).items():
-            options.setdefault((type(module), name), []).append((module, values))
-    counts = [range(max(len(values) for _, values in held)) for held in options.values()]
-    for choice in itertools.islice(itertools.product(*counts), _TRIALS):
-        for (_, name), held, index in zip(options, options.values(), choice, strict=True):
-            for module, values in held:
+            found.append((where, module, name, values))
+    by_class: dict[Any, list[tuple[nn.Module, str, list[Any]]]] = {}
+    by_place: dict[Any, list[tuple[nn.Module, str, list[Any]]]] = {}
+    for where, module, name, values in found:
+        place = tuple(part for part in where.split(".") if not part.isdigit())
+        by_class.setdefault((type(module), name), []).append((module, name, values))
+        by_place.setdefault((type(module), name, place), []).append((module, name, values))
+    if _try(by_class.values(), lambda: fits(model), _TRIALS):
+        return True
+    return len(by_place) > len(by_class) and _try(by_place.values(), lambda: fits(model), _TRIALS)
+
+
+def _try(alike: Collection[list[tuple[nn.Module, str, list[Any]]]], fits: Callable[[], bool], trials: int) -> bool:
+    """Set attributes, those of one list together, to every choice of their values in turn until it ``fits``."""
+    counts = [range(max(len(values) for *_, values in held)) for held in alike]
+    for choice in itertools.islice(itertools.product(*counts), trials):
+        for held, index in zip(alike, choice, strict=True):
+            for module, name, values in held:
                 setattr(module, name, values[min(index, len(values) - 1)])
-        if fits(model):
+        if fits():
             return True
     return False
 
@@ -236,13 +251,21 @@ def outputs_of(
 ) -> list[Tensor] | None:
     """What ``module``, with the tensors of ``state`` in the place of its own, says in eval mode; None where it cannot
     run."""
-    with evaluating(module), torch.no_grad():
+    with evaluating(module), torch.no_grad(), same_draws():
         try:
             said = functional_call(module, dict(state or {}), args, dict(kwargs))
         except Exception as error:  # whatever the model's own code raises on sizes it does not expect
             log.debug("%s cannot run after the cut: %s", type(module).__name__, error)
             return None
     return [t for t in pytree.tree_leaves(said) if isinstance(t, Tensor)]
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Networks that draw numbers draw the same ones in here, and elsewhere what they would have."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 def agree(found: list[Tensor] | None, expected: list[Tensor] | None) -> bool:

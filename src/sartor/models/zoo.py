@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sartor.errors import InputError
+from sartor.models.detector import Detector
 from sartor.models.member import holds_member, open_member
 from sartor.models.pruned import FILE, open_pruned
 from sartor.models.torchvision_ops import define_missing_ops
@@ -52,7 +53,8 @@ def open_model(spec: str) -> Opened:
     ``transformers:NAME`` (a model type such as ``bert``, or a class), or ``file.py:function``, whose function returns
     an ``nn.Module``, or one and its image shape (C, H, W) or its example inputs (a tuple or dict of tensors); without,
     the function's or module's ``input_shape`` or 3x224x224 is taken, and its ``mean`` and ``std`` by channel where it
-    has them. The function's file is executed. Folders are models too, the only ones that have their weights: what
+    has them. The function's file is executed. Detectors come up to their heads, as a
+    :class:`~sartor.models.detector.Detector`. Folders are models too, the only ones that have their weights: what
     ``sartor prune`` wrote, a run of ``sartor fit`` (its most accurate network), and one network of it.
 
     Raises InputError when it cannot be found or built.
@@ -97,8 +99,10 @@ def _segmentation(name: str) -> Opened:
 
 
 def _detection(name: str) -> Opened:
-    module = _torchvision_module(name, "torchvision.models.detection", weights_backbone=None)
-    return Opened(module, ([torch.rand(DEFAULT_SHAPE)],))
+    whole: Any = _torchvision_module(name, "torchvision.models.detection", weights_backbone=None)
+    module = Detector(whole)
+    mean, std = (_by_channel(given) for given in (whole.transform.image_mean, whole.transform.image_std))
+    return replace(_images(module, module.image_shape), mean=mean, std=std)
 
 
 def _torchvision_module(name: str, package: str, **options: Any) -> nn.Module:

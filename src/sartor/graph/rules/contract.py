@@ -93,6 +93,43 @@ def grouped_product(atoms: Atoms, call: Call) -> Dims:
     return (x.dims[0], weight.dims[2])
 
 
+def addmv(atoms: Atoms, call: Call) -> Dims:
+    return broadcast(
+        atoms, [product(atoms, call["mat"], call["vec"], call.why), call["self"].dims], call.shape, call.why
+    )
+
+
+def addr(atoms: Atoms, call: Call) -> Dims:
+    return broadcast(atoms, [(*call["vec1"].dims, *call["vec2"].dims), call["self"].dims], call.shape, call.why)
+
+
+def products(atoms: Atoms, call: Call) -> Dims:
+    """multi_dot, chain_matmul: one matrix after the other."""
+    values: list[Value] = call.get("tensors", call.get("matrices"))
+    dims = values[0].dims
+    for value in values[1:]:
+        dims = product(atoms, Value(dims), value, call.why)
+    return dims
+
+
+def trace(atoms: Atoms, call: Call) -> Dims:
+    """The sum of entries (i, i)."""
+    rows, columns = call["self"].dims
+    if len(rows) != len(columns):
+        raise NotImplementedError("of a matrix that is not square")
+    atoms.unify(rows, columns, call.why)
+    return ()
+
+
+def cross(atoms: Atoms, call: Call) -> Dims:
+    """Three entries, told by their number."""
+    a, b = call["self"], call["other"]
+    dims = broadcast(atoms, [a.dims, b.dims], call.shape, call.why)
+    axis = call["dim"]
+    atoms.freeze(dims[list(call.shape).index(3) if axis is None else axis], f"{call.why}: which of three it is counts")
+    return dims
+
+
 def distances(atoms: Atoms, call: Call) -> Dims:
     """cdist: [..., p, i] and [..., r, i] → [..., p, r]; what is cut is as far from itself as nothing."""
     a, b = call["x1"], call["x2"]
@@ -200,6 +237,11 @@ RULES = {
         matmul,
     ),
     "aten.addmm.default": addmm,
+    "aten.addmv.default": addmv,
+    "aten.addr.default": addr,
+    **dict.fromkeys(("aten.linalg_multi_dot.default", "aten.chain_matmul.default"), products),
+    "aten.trace.default": trace,
+    **dict.fromkeys(("aten.cross.default", "aten.linalg_cross.default"), cross),
     "aten.baddbmm.default": addmm,
     "aten.bilinear.default": bilinear,
     "aten.outer.default": outer,

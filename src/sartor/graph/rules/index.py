@@ -16,10 +16,38 @@ def embedding(atoms: Atoms, call: Call) -> Dims:
 
 
 def index(atoms: Atoms, call: Call) -> Dims:
-    """x[:, i, j]: dimensions with an index go, those of the indices, broadcast, come in their place."""
-    if any(at is not None and at.boolean for at in call["indices"]):
-        raise NotImplementedError("an index that is a mask: how many positions it leaves depends on the data")
-    return _read(atoms, call)
+    """x[:, i, j]: dimensions with an index go, those of the indices, broadcast, come in their place. A mask takes as
+    many as it has, and leaves one: as many positions as the data say."""
+    masks = [at for at in call["indices"] if at is not None and at.boolean]
+    if not masks:
+        return _read(atoms, call)
+    if len([at for at in call["indices"] if at is not None]) > 1:
+        raise NotImplementedError("a mask beside other indices")
+    value, mask = call["self"], masks[0]
+    axis = next(i for i, at in enumerate(call["indices"]) if at is not None)
+    for label in (*value.dims[axis : axis + mask.rank], *mask.dims):
+        atoms.freeze(label, f"{call.why}: positions are told by their number")
+    return (*value.dims[:axis], unlabelled(call.shape[axis]), *value.dims[axis + mask.rank :])
+
+
+def found(atoms: Atoms, call: Call) -> list[Dims] | Dims:
+    """nonzero, unique, bincount: what is found, and how much of it, depends on the data; all of it stays."""
+    for value in call.tensors():
+        for label in value.dims:
+            atoms.freeze(label, f"{call.why}: positions are told by their number")
+    out = [tuple(unlabelled(size) for size in shape or ()) for shape in call.shapes]
+    return out if len(out) > 1 else out[0]
+
+
+def placed(atoms: Atoms, call: Call) -> Dims:
+    """bucketize, isin, searchsorted in one list: of each entry, where it is among others, which stay."""
+    value, others = call.get("self", call.get("elements")), call.tensors()
+    if not isinstance(value, Value) or any(other is not value and other.rank > 1 for other in others):
+        raise NotImplementedError("in a list for each row")
+    for other in others:
+        for label in other.dims if other is not value else ():
+            atoms.freeze(label, f"{call.why}: positions are told by their number")
+    return value.dims
 
 
 def _read(atoms: Atoms, call: Call) -> Dims:
@@ -41,7 +69,7 @@ def _read(atoms: Atoms, call: Call) -> Dims:
 
 def index_put(atoms: Atoms, call: Call) -> Dims:
     """x[:, i, j] = y: what is written is laid out like what would be read there. A mask takes as many dimensions as it
-    has; how many positions it leaves depends on the data, so that only one value for all of them can be followed."""
+    has, and leaves one."""
     value, written = call["self"], call["values"]
     why = f"{call.why}: positions are told by their number"
     given = [at for at in call["indices"] if at is not None]
@@ -53,7 +81,13 @@ def index_put(atoms: Atoms, call: Call) -> Dims:
         broadcast(atoms, [dims, written.dims], tuple(len(label) for label in dims), call.why)
         return value.dims
     if any(size > 1 for size in written.shape):
-        raise NotImplementedError("values by a mask: how many positions it leaves depends on the data")
+        if len(given) > 1:
+            raise NotImplementedError("a mask beside other indices")
+        first = next(i for i, at in enumerate(call["indices"]) if at is not None)
+        rest = value.dims[first + given[0].rank :]
+        n = written.shape[-len(rest) - 1] if written.rank > len(rest) else 1
+        dims = (*value.dims[:first], unlabelled(n), *rest)
+        broadcast(atoms, [dims, written.dims], tuple(len(label) for label in dims), call.why)
     axis = 0
     for at in call["indices"]:
         width = at.rank if at is not None and at.boolean else 1
@@ -90,6 +124,14 @@ def gather(atoms: Atoms, call: Call) -> Dims:
             atoms.freeze(label, f"{call.why}: only the first positions are read")
             dims.append(own)
     return tuple(dims)
+
+
+def take_along(atoms: Atoms, call: Call) -> Dims:
+    """take_along_dim: :func:`gather`, whose index may be broadcast."""
+    if call["dim"] is None:
+        raise NotImplementedError("of all entries in a row")
+    arguments = {"self": call["self"], "index": call["indices"], "dim": call["dim"]}
+    return gather(atoms, Call(call.op, arguments, call.shapes, call.where))
 
 
 def scatter(atoms: Atoms, call: Call) -> Dims:
@@ -146,4 +188,23 @@ RULES = {
     **dict.fromkeys(("aten.index_add.default", "aten.index_copy.default", "aten.index_reduce.default"), index_add),
     **dict.fromkeys(("aten.index_fill.int_Scalar", "aten.index_fill.int_Tensor"), index_add),
     "aten.embedding_bag.padding_idx": embedding_bag,
+    "aten._unsafe_index.Tensor": index,
+    "aten.take_along_dim.default": take_along,
+    **dict.fromkeys(
+        (
+            *(f"aten.{name}.default" for name in ("nonzero", "nonzero_numpy", "nonzero_static", "where")),
+            *(f"aten.{name}.default" for name in ("masked_select", "bincount", "histc", "multinomial")),
+            *(f"aten.{name}.default" for name in ("_unique2", "unique_dim", "unique_consecutive")),
+        ),
+        found,
+    ),
+    **dict.fromkeys(
+        (
+            "aten.bucketize.Tensor",
+            "aten.searchsorted.Tensor",
+            "aten.isin.Tensor_Tensor",
+            "aten.isin.Tensor_Scalar",
+        ),
+        placed,
+    ),
 }

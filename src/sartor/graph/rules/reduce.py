@@ -53,6 +53,16 @@ def medians(atoms: Atoms, call: Call) -> list[Dims]:
     return [positions(atoms, call) for _ in call.shapes]
 
 
+def quantiles(atoms: Atoms, call: Call) -> Dims:
+    """One of every number that is asked for, in front; which position it was, the others tell: all of them stay."""
+    dims, asked = positions(atoms, call), call["q"]
+    if not isinstance(asked, Value):
+        return dims
+    for label in asked.dims:
+        atoms.freeze(label, f"{call.why}: positions are told by their number")
+    return (*(unlabelled(size) for size in asked.shape), *dims)
+
+
 def norm(atoms: Atoms, call: Call) -> Dims:
     """Of a vector, or of all entries; a matrix's own only where zeros change nothing: not the smallest of something."""
     order = call.get("ord", call.get("p"))
@@ -89,6 +99,11 @@ RULES = {
             "aten.any.default",
             "aten.any.dim",
             "aten.all.dim",
+            "aten.all.dims",
+            "aten.any.dims",
+            "aten.count_nonzero.default",
+            "aten.count_nonzero.dim_IntList",
+            "aten.nansum.default",
             "aten.frobenius_norm.dim",
             "aten.var.default",
             "aten.var.dim",
@@ -102,20 +117,28 @@ RULES = {
         reduction,
     ),
     **dict.fromkeys(
-        ("aten.var_mean.correction", "aten.std_mean.correction", "aten.var_mean.dim", "aten.aminmax.default"),
+        (
+            *(f"aten.{name}_mean.{form}" for name in ("var", "std") for form in ("default", "dim", "correction")),
+            "aten.aminmax.default",
+        ),
         reductions,
     ),
     **dict.fromkeys(("aten.argmax.default", "aten.argmin.default"), positions),
+    **dict.fromkeys(("aten.median.default", "aten.nanmedian.default", "aten.nanmean.default"), positions),
+    **dict.fromkeys(("aten.quantile.default", "aten.quantile.scalar"), quantiles),
     **dict.fromkeys(
         (
             "aten.linalg_norm.default",
             "aten.linalg_vector_norm.default",
             "aten.norm.Scalar",
             "aten.norm.ScalarOpt_dim",
+            "aten.linalg_norm.ord_str",
+            "aten.linalg_matrix_norm.default",
+            "aten.linalg_matrix_norm.str_ord",
         ),
         norm,
     ),
     **dict.fromkeys(("aten.max.dim", "aten.min.dim"), values_and_positions),
-    **dict.fromkeys(("aten.median.dim", "aten.mode.default"), medians),
-    **dict.fromkeys(("aten.topk.default", "aten.sort.default", "aten.sort.stable", "aten.kthvalue.default"), ranked),
+    **dict.fromkeys(("aten.median.dim", "aten.nanmedian.dim", "aten.mode.default", "aten.kthvalue.default"), medians),
+    **dict.fromkeys(("aten.topk.default", "aten.sort.default", "aten.sort.stable"), ranked),
 }

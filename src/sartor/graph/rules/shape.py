@@ -210,7 +210,12 @@ RULES = {
     "aten.expand_as.default": expand_as,
     **dict.fromkeys(("aten.repeat.default", "aten.tile.default"), tile),
     **dict.fromkeys(
-        ("aten.transpose.int", "aten.transpose_.int", "aten.swapaxes.default", "aten.swapdims.default"), transpose
+        (
+            "aten.transpose.int",
+            "aten.transpose_.default",
+            *(f"aten.swap{what}{form}.default" for what in ("axes", "dims") for form in ("", "_")),
+        ),
+        transpose,
     ),
     **dict.fromkeys(("aten.t.default", "aten.numpy_T.default"), reverse),
     **dict.fromkeys(("aten.mT.default", "aten.adjoint.default", "aten.mH.default"), last_two),

@@ -89,9 +89,6 @@ RULES = {
                     "nearest1d",
                     "trilinear3d",
                     "nearest3d",
-                    "_nearest_exact1d",
-                    "_nearest_exact2d",
-                    "_nearest_exact3d",
                 )
                 for form in ("vec", "default")
             ),
@@ -99,7 +96,7 @@ RULES = {
             "aten._upsample_bilinear2d_aa.default",
             "aten._upsample_bicubic2d_aa.vec",
             "aten._upsample_bicubic2d_aa.default",
-            "aten._upsample_nearest_exact2d.vec",
+            *(f"aten._upsample_nearest_exact{n}d.{form}" for n in (1, 2, 3) for form in ("vec", "default")),
         ),
         positions,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import pytest
 import torch
@@ -13,14 +13,17 @@ from torch import Tensor, nn
 
 from sartor.compress.measured import prune_to_latency
 from sartor.compress.prune import shrink
+from sartor.export.drafts import Drafts
 from sartor.export.onnx import export_onnx
-from sartor.graph import trace
+from sartor.graph import Cut, trace
 from sartor.graph.saliency import Evidence
 from sartor.measure.targets.onnxruntime import OnnxRuntime
 from sartor.models.zoo import open_model
 from sartor.train.recalibrate import accuracy, recalibrate
 from sartor.train.steps import plain_step
 from train.digits import RECIPE, calibration, digits, fit, held_out, inputs, preprocess
+
+SHAPE = (1, 8, 8)
 
 
 class Images(nn.Module):
@@ -90,39 +93,45 @@ def test_the_published_network() -> None:
 @pytest.mark.claim
 def test_slimming_beats_chance(tmp_path: Path) -> None:
     """Slimmed to two thirds of its measured latency by gates' Fisher information, the network keeps more than by random
-    choice of what goes: right after the cut, and after as much training. Both within 10 % below the target."""
+    choice of what goes: right after the cut, and after as much training. The files that are shipped take what was
+    asked, within 10 %, so neither is cut further than the other."""
     torch.manual_seed(0)
     model = Former()
     fit(model, plain_step(model, inputs(0), RECIPE, side=8), 300, 0)
     recalibrate(model, calibration()).eval()
-    graph = trace(model, torch.zeros(2, 1, 8, 8))
-    split, runtime = digits().train, OnnxRuntime(1)
+    graph = trace(model, torch.zeros(2, *SHAPE))
+    split, runtime, drafts = digits().train, OnnxRuntime(1), Drafts(graph, SHAPE)
     rows = [range(i, i + 64) for i in range(0, 512, 64)]
     batches = [(preprocess()(split.take(r)), torch.from_numpy(split.labels[list(r)])) for r in rows]
 
-    def latencies(modules: Sequence[nn.Module]) -> list[float]:
-        files = [tmp_path / f"{i}.onnx" for i in range(len(modules))]
-        for module, file in zip(modules, files, strict=True):
-            export_onnx(module.eval(), (1, 8, 8), file)
-        return [t.median_ms for t in runtime.latencies(files, runs=100)]
+    def shares(whole: Path, files: Sequence[Path]) -> list[float]:
+        """Of the whole network's latency, timed beside it: what else the machine does slows both."""
+        before, *after = (timing.median_ms for timing in runtime.latencies([whole, *files], runs=100, budget_s=1.0))
+        return [ms / before for ms in after]
 
-    (before,) = latencies([model])
-    target = before * 2 / 3
+    def latencies(cuts: Sequence[Cut]) -> list[float]:
+        files = [tmp_path / f"{i}.onnx" for i in range(len(cuts) + 1)]
+        for cut, file in zip((Cut({}), *cuts), files, strict=True):
+            drafts.write(cut, file)
+        return shares(files[0], files[1:])
+
+    shipped = {name: tmp_path / f"{name}.onnx" for name in ("whole", "small")}
+    export_onnx(model, SHAPE, shipped["whole"])
+    target = 2 / 3
     cut_to: dict[str, list[float]] = {"fisher": [], "random": []}
     tuned: dict[str, list[float]] = {"fisher": [], "random": []}
+    taken: dict[str, list[float]] = {"fisher": [], "random": []}
     for criterion in cut_to:
-        for seed in range(3):
+        for seed in range(2):
             evidence = Evidence(batches, seed=seed)
             cut, _ = prune_to_latency(graph, target, latencies, saliency=criterion, evidence=evidence)
             small = shrink(graph, cut, evidence)
-            whole, now = latencies([model, small])
-            print(f"{criterion} {seed}: {now / whole:.3f} of the latency, wanted {target / before:.3f}")
-            assert 0.9 * target / before <= now / whole <= 1.03 * target / before, (
-                "timed anew, beside the whole network"
-            )
-            cut_to[criterion].append(accuracy(small.eval(), held_out()))
+            export_onnx(small.eval(), SHAPE, shipped["small"])
+            taken[criterion].append(median(shares(shipped["whole"], [shipped["small"]])[0] for _ in range(3)))
+            cut_to[criterion].append(accuracy(small, held_out()))
             fit(small, plain_step(small, inputs(seed), RECIPE, side=8), 60, seed)
             tuned[criterion].append(accuracy(recalibrate(small, calibration()).eval(), held_out()))
-    print(f"after the cut {cut_to}, after training {tuned}")
+    print(f"of the latency {taken}, after the cut {cut_to}, after training {tuned}")
+    assert all(abs(share / target - 1) <= 0.1 for found in taken.values() for share in found)
     assert mean(cut_to["fisher"]) > mean(cut_to["random"])
     assert mean(tuned["fisher"]) >= mean(tuned["random"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sartor.errors import InputError
+from sartor.export.drafts import Drafts
 from sartor.export.onnx import onnx_of
 from sartor.export.slicing import OnnxSlicer
-from sartor.graph import trace
+from sartor.graph import Cut, Graph, trace
 from sartor.models.elastic import elastify
 from sartor.models.zoo import open_model
 
@@ -178,7 +180,7 @@ def test_of_every_arch_blocks_go_too(name: str, draft: bool) -> None:
     archs = [supernet.space.smallest(), *(supernet.space.sample(rng) for _ in range(3))]
     assert any(supernet.removed(arch) for arch in archs)
     for arch in archs:
-        sliced = slicer.cut(supernet.cut(arch), supernet.removed(arch))
+        sliced = slicer.cut(Cut(supernet.cut(arch).keep, supernet.removed(arch)))
         images = torch.randn(3, *SHAPE)
         with torch.no_grad():
             expected = supernet.extract(arch)(images).numpy()
@@ -201,10 +203,74 @@ def test_of_a_known_network() -> None:
     alike(slicer.cut(cut), onnx_of(graph.slice(cut), opened.image_shape), opened.image_shape)
 
 
+class Halved(nn.Module):
+    """Reads the first half of its channels, however many there are: each of its cuts has other operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Conv2d(3, 12, 1), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.a(x).chunk(2, 1)[0].mean((2, 3)).repeat(1, 2))
+
+
+class Last(nn.Module):
+    """A residual block that is the last layer, too: without it there would be nothing that makes the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(12, 8), nn.Linear(8, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.b(F.relu(self.a(x)))
+
+
+class Scaled(nn.Module):
+    """An operator that the draft exporter does not know."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (16,)).mean((2, 3))
+
+
+def written(model: nn.Module, cut: Callable[[Graph], Cut], tmp_path: Path) -> tuple[bool, list[str]]:
+    """A draft of ``model`` after ``cut`` is the file that exporting makes: by which exporter, and what was said."""
+    torch.manual_seed(0)
+    graph = trace(model.eval(), torch.randn(2, *SHAPE))
+    said: list[str] = []
+    drafts = Drafts(graph, SHAPE, say=said.append)
+    drafts.write(cut(graph), tmp_path / "cut.onnx", {"about": "it"})
+    proto = onnx.load(str(tmp_path / "cut.onnx"))
+    anew = onnx_of(graph.slice(cut(graph)), SHAPE, draft=drafts.draft)
+    ops = [[node.op_type for node in p.graph.node if node.op_type != "Constant"] for p in (proto, anew)]
+    assert ops[0] == ops[1]
+    assert weights(proto) == weights(anew)
+    assert [(entry.key, entry.value) for entry in proto.metadata_props] == [("about", "it")]
+    return drafts.draft, said
+
+
+def test_drafts_are_sliced_or_else_exported(tmp_path: Path) -> None:
+    narrow = lambda graph: graph.random_cut(0.5)
+    assert written(mobile(), lambda graph: Cut(narrow(graph).keep, ("3",)), tmp_path) == (True, [])
+    drafted, (why,) = written(Halved(), narrow, tmp_path)
+    assert drafted
+    assert "the exported file is not sliced" in why
+    last = nn.Sequential(nn.Conv2d(3, 12, 1), Mean2(), Last())
+    drafted, (why,) = written(last, lambda graph: Cut(narrow(graph).keep, ("2",)), tmp_path)
+    assert drafted
+    assert "the file's last block cannot go" in why
+
+
+@pytest.mark.heavy
+def test_drafts_of_what_the_draft_exporter_does_not_know(tmp_path: Path) -> None:
+    """Sliced from the file of the exporter that ships: one by one would take it seconds each."""
+    model = nn.Sequential(nn.Conv2d(3, 12, 1), Scaled(), nn.Linear(12, 5))
+    assert written(model, lambda graph: graph.random_cut(0.5), tmp_path) == (False, [])
+
+
 def test_what_cannot_be_sliced_is_said() -> None:
     graph = trace(mobile().eval(), torch.randn(2, *SHAPE))
-    slicer = OnnxSlicer(graph, SHAPE, weights=False)
-    with pytest.raises(InputError, match="no block of the file that can go"):
-        slicer.cut({}, ["0"])
+    slicer = OnnxSlicer(graph, SHAPE, draft=True, weights=False)
+    with pytest.raises(InputError, match="no block that can go"):
+        slicer.cut(Cut({}, ("0",)))
     with pytest.raises(InputError, match="there is no group"):
         slicer.cut({"nowhere": [0]})

@@ -5,19 +5,19 @@ memory is as slow with half of its weights. So every step is measured, as in Net
 cuts are tried side by side, and the one that loses least for each millisecond it saves is kept. Ours differ in what a
 cut is (a group of the graph, whatever it ties, not a layer; or a whole block), in how it is chosen (by a criterion over
 all that the group ties, no short training of each), and in that a cut which saved less than it should is undone and
-tried again only with more entries. A group is done with once all that may go of it did not pay; where nothing is left
-to try, all are tried once more if cuts since the last time saved enough: what pays changes with the others' sizes, and
-a timing may have been disturbed. Criteria that see data judge again what is left, each time that enough went.
+tried again only with more entries; of the last cut only as much goes as is needed. A group is done with once all that
+may go of it did not pay; where nothing is left to try, all are tried once more if cuts since the last time saved
+enough: what pays changes with the others' sizes, and a timing may have been disturbed. Criteria that see data judge
+again what is left, each time that enough went.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from sartor.compress.choose import BLOCKS, free_blocks, inside, ordered, rounded
 from sartor.compress.prune import check_protected, criterion_for
@@ -28,11 +28,12 @@ from sartor.graph.gates import gated
 from sartor.graph.groups import protected
 from sartor.graph.saliency import LOSS_UNITS, SEE_DATA, Evidence, Saliency, Scores, fishers
 
-Latencies = Callable[[Sequence[nn.Module]], Sequence[float]]
-"""Milliseconds of modules on the target, measured side by side."""
+Latencies = Callable[[Sequence[Cut]], Sequence[float]]
+"""Milliseconds that the graph's network takes on the target after each of these cuts, measured side by side. Cuts, not
+the networks they leave: files are made of them in milliseconds (:class:`sartor.export.drafts.Drafts`)."""
 
 TRIED = 5
-"""Cuts measured side by side in each round. A choice: an export each, which is what a round costs."""
+"""Cuts measured side by side in each round. A choice: up to a second of the target's time each is what it costs."""
 
 SHARE = 0.08
 """Of the latency that one round is to save, or a third of what is left to save where that is more. A choice."""
@@ -46,6 +47,9 @@ AGAIN = SHARE / 4
 JUDGED_AGAIN = 0.15
 """Of the latency: what cuts are to have saved before criteria that see data are asked again. A choice: half of the
 latency goes in about as many judgements as rounds of :func:`sartor.compress.prune.prune`."""
+
+SPARE = 0.95
+"""Of the latency asked for: a cut that leaves less is made smaller. Closer is what a timing is sure of. A choice."""
 
 LARGER = 3
 """Times as many entries are tried of a group that did not pay: vectors are 8 or 16 channels long."""
@@ -104,15 +108,14 @@ def prune_to_latency(
 
     search = _Search(graph, judge, protect, least, round_to)
     tried: list[Tried] = []
-    (now,) = latencies([graph.model])
+    (now,) = latencies([Cut({})])
     on_round(now)
     while now > margin * max_ms:
         needed = 1 - margin * max_ms / now
         moves = search.moves(needed) or search.once_more(needed)
         if not moves:
             raise BudgetError(f"{max_ms:g} ms cannot be reached: {now:.3g} ms is the least that cuts of it measured")
-        modules = [graph.slice(search.with_(move)) for move in (None, *moves)]  # latency asks for no statistics
-        now, *after = latencies(modules)
+        now, *after = latencies([search.with_(move) for move in (None, *moves)])
         worth = []
         for move, ms in zip(moves, after, strict=True):
             pays = now - ms >= PAYS * move.saves * now
@@ -121,7 +124,17 @@ def prune_to_latency(
             saved = min(now - ms, needed * now)  # more than is needed is of no use
             worth.append((move.loses / max(saved, 1e-12) if pays else math.inf, move, ms))
         price, best, ms = min(worth, key=lambda w: w[0])
-        tried += [Tried(m.name, m.entries, now, t, m is best and price < math.inf) for _, m, t in worth]
+        measured = [(move, after) for _, move, after in worth]
+        too_few = 0 if price < math.inf and ms < SPARE * margin * max_ms else best.entries
+        while parts := search.parts(best, too_few):
+            took = list(zip(parts, latencies([search.with_(part) for part in parts]), strict=True))
+            measured += took
+            for part, t in reversed(took):  # from the largest
+                if t > margin * max_ms:
+                    too_few = part.entries
+                    break
+                best, ms = part, t
+        tried += [Tried(m.name, m.entries, now, t, m is best and price < math.inf) for m, t in measured]
         if price < math.inf:
             search.take(best, 1 - ms / now)
             now = ms
@@ -206,6 +219,12 @@ class _Search:
                 found.append(_Move(path, 0, loses, saving(_Move(path, 0, block=True)), block=True))
         price = lambda move: move.loses / min(move.saves, needed)
         return sorted((move for move in found if move.saves > 0), key=price)[:TRIED]
+
+    def parts(self, move: _Move, too_few: int) -> list[_Move]:
+        """Smaller cuts of the same group, of more than ``too_few`` entries, in even steps; none of a whole block."""
+        steps = max(0, (move.entries - too_few - 1) // self._round_to)  # what is left stays a multiple
+        taken = {math.ceil(steps * part / TRIED) for part in range(1, TRIED + 1)} - {0}
+        return [replace(move, entries=move.entries - self._round_to * step) for step in sorted(taken, reverse=True)]
 
     def once_more(self, needed: float) -> list[_Move]:
         """All groups' and blocks' cuts again: the first time, and later if those kept since saved enough."""

@@ -49,6 +49,7 @@ def _quiet() -> Iterator[None]:
 
 def _script_export(model: nn.Module, images: torch.Tensor) -> onnx.ModelProto:
     batch = {INPUT: {0: "n"}, OUTPUT: {0: "n"}}
+    torch._C._jit_set_onnx_log_output_stream("stderr")  # not among what a program reads, where it does not know a model
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "draft.onnx"
         torch.onnx.export(
@@ -216,6 +217,19 @@ def export_onnx(
     and device are left as they were. Raises InputError when the model cannot be exported.
     """
     write_onnx(onnx_of(model, shape, draft=draft), path, metadata)
+
+
+def export_draft(
+    model: nn.Module, shape: tuple[int, int, int], path: Path, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """:func:`export_onnx` as a draft where the older exporter knows the model's operators, else as it is shipped.
+
+    Raises InputError when neither knows them.
+    """
+    try:
+        export_onnx(model, shape, path, metadata=metadata, draft=True)
+    except InputError:
+        export_onnx(model, shape, path, metadata=metadata)
 
 
 def onnx_with(model: nn.Module, inputs: Inputs) -> onnx.ModelProto:

@@ -46,13 +46,13 @@ CLOSE = 1e-4
 class OnnxSlicer:
     """``cut(...)``: the ONNX of any cut of ``graph``'s model, for images of ``shape`` (C, H, W), by slicing.
 
-    Learns from a few exports, by the exporter that ``draft`` chooses (:func:`sartor.export.onnx.export_onnx`). With
-    ``weights`` the files hold the model's weights as they are now; without, random ones, for timing. Raises InputError
-    where the files of cuts differ from the whole one's by more than sizes: export those anew.
+    Learns from a few exports: with ``draft`` by the fast exporter where that knows the network, which the attribute of
+    that name tells, else by the one that ships (:func:`sartor.export.onnx.export_onnx`). With ``weights`` the files
+    hold the model's weights as they are now; without, random ones, for timing. Raises InputError where the files of
+    cuts differ from the whole one's by more than sizes: export those anew.
     """
 
     def __init__(self, graph: Graph, shape: tuple[int, int, int], *, draft: bool = False, weights: bool = True):
-        self.draft = draft
         twin = _with_other_weights(graph.model)
         images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
         self._graph = trace(twin, images, rules=graph.rules)
@@ -63,7 +63,15 @@ class OnnxSlicer:
         modules = [self._graph.slice(cut) for cut in cuts]
         as_graph = any(isinstance(module, fx.GraphModule) for module in modules)
         modules = [self._graph.as_graph(cut) for cut in cuts] if as_graph else modules
-        whole = _File(onnx_of(self._graph.as_graph({}) if as_graph else twin, shape, draft=draft))
+        uncut = self._graph.as_graph({}) if as_graph else twin
+        try:
+            whole = _File(onnx_of(uncut, shape, draft=draft))
+        except InputError:  # the draft exporter knows fewer operators
+            if not draft:
+                raise
+            draft = False
+            whole = _File(onnx_of(uncut, shape))
+        self.draft = draft
         others = [_File(onnx_of(module, shape, draft=draft)) for module in modules]
         for other in others:
             whole.check_like(other)
@@ -76,10 +84,10 @@ class OnnxSlicer:
             whole = held
         self._bare, self._constants = _apart(whole, self._rules)
 
-    def cut(self, cut: Cut | Mapping[str, Iterable[int]], removed: Sequence[str] = ()) -> onnx.ModelProto:
-        """The ONNX of the network after ``cut`` and without the blocks ``removed``, by their paths.
+    def cut(self, cut: Cut | Mapping[str, Iterable[int]]) -> onnx.ModelProto:
+        """The ONNX of the network after ``cut``.
 
-        Raises InputError for cuts that make no sense, and blocks that are not known in the file.
+        Raises InputError for cuts that make no sense, and blocks to go without that are not known in the file.
         """
         kept = self._graph.kept(cut)
         proto = onnx.ModelProto()
@@ -89,7 +97,7 @@ class OnnxSlicer:
             assert isinstance(rule, Counted)
             _set_ints(proto.graph.node[index], name, rule.of(kept))
         bypassed = {}
-        for path in removed:
+        for path in cut.without if isinstance(cut, Cut) else ():
             if path not in self._ends:
                 raise InputError(f"{path} is no block of the file that can go: export the network anew")
             start, end = self._ends[path]

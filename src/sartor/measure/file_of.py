@@ -33,12 +33,9 @@ def onnx_of(spec: str) -> Iterator[Path]:
 
 def exported(module: nn.Module, shape: tuple[int, int, int], file: Path) -> Path:
     """``file``, with ``module`` in it, by the fast exporter where it can. Raises InputError."""
-    from sartor.export.onnx import export_onnx
+    from sartor.export.onnx import export_draft
 
-    try:
-        export_onnx(module, shape, file, draft=True)
-    except InputError:  # the draft exporter knows fewer operators; what neither knows raises here
-        export_onnx(module, shape, file)
+    export_draft(module, shape, file)
     return file
 
 

@@ -25,6 +25,7 @@ from sartor.compress.measured import Latencies, Tried, prune_to_latency
 from sartor.compress.prune import check_protected, criterion_named, prune_in_steps, shrink
 from sartor.data import open_data
 from sartor.errors import BudgetError, InputError, Stopped
+from sartor.export.drafts import Drafts
 from sartor.export.onnx import export_onnx
 from sartor.export.parity import parity
 from sartor.graph import Cut, Graph, trace
@@ -167,9 +168,10 @@ def prune_model(
                     **common,
                 )
             else:
-                limit = max_latency_ms / _exporters_ratio(runner, bench.shape, network)
-                measure = partial(_latencies, runner, bench.shape)
-                cut, tried = _to_latency(graph, limit, measure, voice, saliency=criterion, depth=depth, **common)
+                measure = _timer(runner, bench.shape, graph, voice)
+                cut, tried = _to_latency(
+                    graph, max_latency_ms, measure, voice, saliency=criterion, depth=depth, **common
+                )
                 cuts = (cut,)
                 small = shrink(graph, cut, evidence)
                 bench.tune(small, time_s, voice)
@@ -247,24 +249,23 @@ def _to_latency(
         return prune_to_latency(graph, max_ms, measure, margin=MARGIN, on_round=on_round, **options)
 
 
-def _latencies(
-    runner: Any, shape: tuple[int, int, int], modules: Sequence[nn.Module], drafts: Sequence[bool] | None = None
-) -> list[float]:
-    """Medians of the files of ``modules``, timed in turns."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{index}.onnx" for index in range(len(modules))]
-        for module, file, draft in zip(modules, files, drafts or [True] * len(files), strict=True):
-            try:
-                export_onnx(module, shape, file, draft=draft)
-            except InputError:  # the draft exporter knows fewer operators; what neither knows raises here
+def _timer(runner: Any, shape: tuple[int, int, int], graph: Graph, voice: Voice) -> Latencies:
+    """Medians of cuts' drafts, timed in turns; times as much as the file that is shipped takes longer than its draft,
+    for the network as it is."""
+    drafts = Drafts(graph, shape, say=voice.detail)
+
+    def timed(cuts: Sequence[Cut], shipped: Sequence[nn.Module] = ()) -> list[float]:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder) / f"{index}.onnx" for index in range(len(cuts) + len(shipped))]
+            for cut, file in zip(cuts, files, strict=False):
+                drafts.write(cut, file)
+            for module, file in zip(shipped, files[len(cuts) :], strict=True):
                 export_onnx(module, shape, file)
-        return [float(latency.median_ms) for latency in runner.latencies(files, runs=100, budget_s=1.0)]
+            return [float(latency.median_ms) for latency in runner.latencies(files, runs=100, budget_s=1.0)]
 
-
-def _exporters_ratio(runner: Any, shape: tuple[int, int, int], network: nn.Module) -> float:
-    """How much longer the file that is shipped takes than its draft, by which cuts are compared."""
-    shipped, draft = _latencies(runner, shape, [network, network], [False, True])
-    return shipped / draft
+    with voice.stage("timing the network as it is"):
+        draft, shipped = timed([Cut({})], [graph.model])
+    return lambda cuts: [ms * shipped / draft for ms in timed(cuts)]
 
 
 def _proof(

@@ -21,8 +21,9 @@ from sartor.compress.quantize import quantize_int8
 from sartor.data import Dataset, Images, in_order, shuffled
 from sartor.disk import write_atomic
 from sartor.errors import InputError
-from sartor.export.onnx import export_onnx, write_onnx
-from sartor.export.slicing import OnnxSlicer
+from sartor.export.drafts import Drafts
+from sartor.export.onnx import export_draft, export_onnx
+from sartor.graph import Cut
 from sartor.measure.targets.named import open_target
 from sartor.measure.targets.target import memory_of
 from sartor.measure.units.model import LatencyModel, read_latency_model
@@ -283,29 +284,22 @@ class Workshop:
         """A file of ``arch``'s operators and sizes: of cuts of a given network by slicing the whole one's file, where
         that can be; not of cropped kernels, whose padding is no size."""
         elastic = None if self.given is None else self.given.elastic
-        if elastic is not None and not elastic.kernels(arch) and self._slicer is not None:
-            write_onnx(self._slicer.cut(elastic.cut(arch), elastic.removed(arch)), file, metadata)
-            return
-        network, shape = self.build(arch), self.shape(arch)
-        try:
-            draft = elastic is None or self._slicer is None or self._slicer.draft  # as the others are, which are sliced
-            export_onnx(network, shape, file, draft=draft, metadata=metadata)
-        except InputError:  # the draft exporter knows fewer operators; what neither knows raises here
-            export_onnx(network, shape, file, metadata=metadata)
+        if elastic is not None and not elastic.kernels(arch):
+            self._drafts.write(Cut(elastic.cut(arch).keep, elastic.removed(arch)), file, metadata)
+        elif elastic is None or self._drafts.draft:  # as the others are, which are sliced
+            export_draft(self.build(arch), self.shape(arch), file, metadata=metadata)
+        else:
+            export_onnx(self.build(arch), self.shape(arch), file, metadata=metadata)
 
     @cached_property
-    def _slicer(self) -> OnnxSlicer | None:
-        """Of the network that was given; None where its file cannot be sliced, and drafts are exported one by one."""
+    def _drafts(self) -> Drafts:
+        """Of the network that was given."""
         assert self.given is not None
         elastic = self.given.elastic
-        try:
-            # The exporter that ships, whose files are another network's where it is not convolutional, where there is
-            # time for it.
-            draft = LEARNT_FROM * self.export_s > LEARNING_SHARE * self.job.time_s
-            return OnnxSlicer(elastic.graph, self.shape(elastic.largest), draft=draft, weights=False)
-        except Exception as error:  # whatever it does not know: exporting one by one is slower, and works
-            self.voice.detail(f"  the exported file is not sliced: {error}")
-            return None
+        # The exporter that ships, whose files are another network's where it is not convolutional, where there is
+        # time for it.
+        draft = LEARNT_FROM * self.export_s > LEARNING_SHARE * self.job.time_s
+        return Drafts(elastic.graph, self.shape(elastic.largest), draft=draft, say=self.voice.detail)
 
     def draft_latency_ms(self, arch: Arch) -> float:
         return self.draft(arch)["latency_ms"]
